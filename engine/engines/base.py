@@ -1,0 +1,52 @@
+"""What every engine is. Knows nothing of processes, queues or devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from engine.camera.geometry import Pose
+from engine.frames import Pixels
+
+Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
+
+
+class Rendered(NamedTuple):
+    """A picture H W 3 and the pose it shows: reprojecting from there is the compositor's work."""
+
+    pixels: Pixels
+    pose: Pose
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineSettings:
+    """What an engine is built from; crosses the process border by pickle.
+
+    ``size`` is the largest picture (width, height) that the engine may be given or give.
+    """
+
+    name: str
+    size: tuple[int, int]
+    horizontal_fov: float  # of the source, radians
+    subject_distance_m: float
+    delay_s: float = 0.0  # added to each step, to see what a slow model does to the show
+
+
+class Engine(Protocol):
+    """Frames and poses in, frames out. A step may take as long as it takes."""
+
+    chunk: int
+    """Frames in one step."""
+
+    size: tuple[int, int] | None
+    """Width and height it wants its frames in; None: as they come."""
+
+    def warmup(self, progress: Progress) -> None:
+        """Load, compile, allocate: everything slow, before the first frame."""
+
+    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
+        """``chunk`` consecutive frames (RGB) with the pose wanted at each, rendered."""
+
+    def reset(self) -> None:
+        """Forget the past: the next frame belongs to another picture."""

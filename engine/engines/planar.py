@@ -1,0 +1,28 @@
+"""The engine without a model: passes frames on, as seen by the real camera.
+
+The compositor reprojects every engine's frames to the pose of the output instant, so with the
+identity pose its reprojection is the whole move: exact for pan, tilt, roll and zoom, and one plane
+at the subject's distance for translation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.camera.geometry import IDENTITY, Pose
+from engine.engines.base import Progress, Rendered
+from engine.frames import Pixels
+
+
+class PlanarEngine:
+    chunk = 1
+    size: tuple[int, int] | None = None
+
+    def warmup(self, progress: Progress) -> None:
+        progress(1.0, "nothing to load")
+
+    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
+        return [Rendered(frame, IDENTITY) for frame in frames]
+
+    def reset(self) -> None:
+        pass

@@ -108,6 +108,22 @@ def conjugate(q: Quaternion) -> Quaternion:
     return (w, -x, -y, -z)
 
 
+def exponential(rotation_vector: Vector) -> Quaternion:
+    """The turn by |v| radians about v."""
+    x, y, z = rotation_vector
+    half = math.sqrt(x * x + y * y + z * z) / 2
+    scale = 0.5 * (math.sin(half) / half if half > 1e-8 else 1.0)
+    return (math.cos(half), x * scale, y * scale, z * scale)
+
+
+def logarithm(q: Quaternion) -> Vector:
+    """The shortest rotation vector of q (or of −q, which is the same turn)."""
+    w, x, y, z = q if q[0] >= 0 else (-q[0], -q[1], -q[2], -q[3])
+    sine = math.sqrt(x * x + y * y + z * z)
+    scale = 2 * math.atan2(sine, w) / sine if sine > 1e-12 else 2.0
+    return (x * scale, y * scale, z * scale)
+
+
 @dataclass(frozen=True, slots=True)
 class Intrinsics:
     """A pinhole lens in pixels. Pixel centres are at whole numbers, the middle at (size − 1) / 2."""

@@ -1,0 +1,218 @@
+"""The command line. Knows the flags and how to say things; the doing is elsewhere."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from engine.errors import ConfigError, RealCamError
+from plugin import cli_presets, doctor, testing
+from plugin.config import EngineConfig, OutputConfig, SessionConfig
+from plugin.logs import start_logging
+from plugin.obs import cli as obs_cli
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="RealCam for OBS: a moving virtual camera for a live feed, with camera moves fired over OSC.",
+    epilog="First steps:  demo  ·  doctor  ·  run --source obs  ·  presets list",
+)
+bench_app = typer.Typer(no_args_is_help=True, help="Measure.")
+app.add_typer(cli_presets.app, name="presets")
+app.add_typer(obs_cli.app, name="obs")
+app.add_typer(bench_app, name="bench")
+app.command()(doctor.doctor)
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)(testing.test)
+
+out = Console()
+EXAMPLE = Path(__file__).parent / "session.example.yaml"
+STATUS_EVERY_S = 0.25
+
+EngineName = Literal["planar"]
+Size = Annotated[str, typer.Option(help="Width and height, as 1280x720.")]
+Rate = Annotated[str, typer.Option(help="Frames a second: 30, 29.97, 60000/1001.")]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="The clip that is written.")] = Path("demo.mp4"),
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    input_path: Annotated[
+        Path | None, typer.Option("--input", help="A clip of your own instead of the bundled one.")
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="What renders the moves.")] = "planar",
+    browser: Annotated[bool, typer.Option(help="Open the live preview page.")] = True,
+) -> None:
+    """Play the bundled clip with camera moves fired over OSC, into a file and a live page."""
+    from plugin.demo import CLIP, run_demo
+
+    start_logging()
+    figures = run_demo(
+        clip=input_path or CLIP,
+        output=output,
+        engine=engine,
+        opened=webbrowser.open if browser else lambda _: False,
+        say=out.print,
+    )
+    out.print_json(data=figures)
+    out.print(f"The clip is in [bold]{output}[/].")
+    if json_path:
+        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Option(help="A session file; the flags override it.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="obs, pattern, clip.mp4, device:/dev/video0, ndi:NAME, rtsp://… (see --example)."),
+    ] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help="virtual-camera, obs-media, ndi:NAME, file:out.mp4, preview; may be repeated."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Width and height, as 1280x720.")] = None,
+    rate: Annotated[str | None, typer.Option(help="Frames a second: 30, 29.97, 60000/1001.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="What renders the moves.")] = None,
+    osc_port: Annotated[int | None, typer.Option(help="UDP port for OSC.")] = None,
+    web_port: Annotated[int | None, typer.Option(help="Port of the control page.")] = None,
+    subject_distance: Annotated[
+        float | None, typer.Option(help="Metres from the camera to the person.")
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(help="Horizontal angle of the real camera's lens, degrees.")
+    ] = None,
+    overscan: Annotated[
+        float | None, typer.Option(help="Share of the picture kept outside, for small moves.")
+    ] = None,
+    presets: Annotated[Path | None, typer.Option(help="A folder with presets of your own.")] = None,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented session file.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Log everything.")] = False,
+) -> None:
+    """Go on air: a source in, a moving camera out, until Ctrl-C."""
+    if example:
+        print(EXAMPLE.read_text(encoding="utf-8"), end="")
+        return
+    overrides: dict[str, dict[str, object]] = {
+        "output": {**_parsed_size(size), "rate": rate},
+        "engine": {"name": engine},
+        "osc": {"port": osc_port},
+        "web": {"port": web_port},
+        "camera": {"subject_distance_m": subject_distance, "horizontal_fov_deg": fov},
+        "picture": {"overscan": overscan},
+        "presets": {"folder": presets},
+    }
+    _go_on_air(_session_config(config, source, sink or [], overrides), verbose)
+
+
+@bench_app.command("live")
+def bench_live(
+    seconds: Annotated[float, typer.Option(help="How long to measure.", min=3)] = 30.0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    engine: Annotated[EngineName, typer.Option(help="What renders the moves.")] = "planar",
+    engine_delay_ms: Annotated[float, typer.Option(help="Slow each step of the engine down.", min=0)] = 0.0,
+    size: Size = "1280x720",
+    rate: Rate = "30",
+) -> None:
+    """Measure the live path on a test pattern, read back out of the output's pixels."""
+    from plugin import bench
+
+    start_logging()
+    output = OutputConfig.model_validate({**_parsed_size(size), "rate": rate})
+    with out.status(f"Measuring for {seconds:.0f} s …"):
+        figures = bench.bench_live(
+            seconds,
+            engine=EngineConfig(name=engine, delay_ms=engine_delay_ms),
+            output=output,
+        )
+    out.print_json(data=figures)
+    if json_path:
+        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _go_on_air(config: SessionConfig, verbose: bool) -> None:
+    from plugin.session import Session
+    from plugin.status import status_panel
+
+    log_path = start_logging(verbose=verbose)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Session(config) as session:
+        where = f"http://{config.web.host}:{config.web.port}/" if config.web.enabled else "off"
+        out.print(f"control page {where}   OSC {config.osc.host}:{config.osc.port}   log {log_path}")
+        out.print("[dim]Ctrl-C ends the show.[/]")
+        with Live(console=out, refresh_per_second=4, transient=True) as live:
+            while not stop.wait(STATUS_EVERY_S):
+                live.update(status_panel(session.state(session.clock.now())))
+        out.print("Ending …")
+
+
+def _session_config(
+    path: Path | None, source: str | None, sinks: list[str], overrides: dict[str, dict[str, object]]
+) -> SessionConfig:
+    """The file (or the defaults) with the flags on top."""
+    from plugin.sinks.factory import default_sinks, parse_sink
+    from plugin.sources.factory import parse_source
+    from plugin.strict_yaml import load
+
+    if path is not None:
+        base = load(path, SessionConfig).model_dump()
+    elif source is None:
+        raise ConfigError(
+            "there is nothing to show: name a source, as with --source obs or --source pattern, "
+            "or a session file with --config (run --example prints one)"
+        )
+    else:
+        base = {"sinks": [sink.model_dump() for sink in default_sinks()]}
+    if source is not None:
+        base["source"] = parse_source(source).model_dump()
+    if sinks:
+        base["sinks"] = [parse_sink(sink).model_dump() for sink in sinks]
+    for part, values in overrides.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        if given:
+            base[part] = {**base.get(part, {}), **given}
+    return _validated(base)
+
+
+def _validated(base: dict[str, Any]) -> SessionConfig:
+    from pydantic import ValidationError
+
+    try:
+        return SessionConfig.model_validate(base)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _parsed_size(text: str | None) -> dict[str, int]:
+    if text is None:
+        return {}
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise ConfigError(f"a size is written as 1280x720, found {text!r}")
+    return {"width": int(width), "height": int(height)}
+
+
+def main() -> None:
+    try:
+        app()
+    except RealCamError as error:
+        Console(stderr=True).print(f"[red bold]RealCam:[/] {error}", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""What goes on air, one picture for each output instant.
+
+Takes the newest picture of the engine with the pose it shows, and reprojects it to the pose of this
+very instant, so the move runs at the output's rate with a frame's latency however slow the model
+is. Owns the ladder engine → hold → clean feed → slate, and the operator's bypass, freeze and slate.
+Knows nothing of threads, devices or presets; every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from enum import Enum
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from engine.camera.geometry import IDENTITY, Intrinsics, Matrix, Pose, plane_homography
+from engine.frames import Frame, Pixels
+from plugin.colour import to_nv12
+from plugin.config import CameraConfig, PictureConfig
+from plugin.control.switcher import Mode, View
+from plugin.ladder import Health, Ladder, Rung
+from plugin.shared_frames import SharedPicture
+from plugin.sinks.base import OutputFormat
+from plugin.slate import make_slate, parse_colour
+from plugin.warp import Border, Picture, Plane, reproject
+
+FADE_S = 0.3
+
+
+class Layer(Enum):
+    """Everything that can be shown; each can be drawn at any instant, so any two can be crossfaded."""
+
+    ENGINE = "engine"
+    CLEAN = "clean feed"
+    UNMOVED = "bypass"
+    SLATE = "slate"
+    STILL = "still"
+
+
+class Compositor:
+    def __init__(self, output: OutputFormat, camera: CameraConfig, picture: PictureConfig) -> None:
+        self._output = output
+        self._fov = float(np.radians(camera.horizontal_fov_deg))
+        self._overscan_zoom = 1 / (1 - picture.overscan)
+        self._slate = _to_picture(make_slate(picture, output.width, output.height))
+        self._border = Border(None if picture.border == "mirror" else _yuv(picture.slate_colour))
+        self._lock = threading.Lock()
+        self._source: Frame | None = None
+        self._source_picture: tuple[Frame, Picture] | None = None
+        self._engine: tuple[SharedPicture, Picture] | None = None
+        self._ladder = Ladder()
+        self._shown = Layer.SLATE
+        self._previous: Layer | None = None
+        self._changed_s = 0.0
+        self._fade_s = FADE_S
+        self._last = self._slate
+        self._still = self._slate
+
+    @property
+    def rung(self) -> Rung:
+        return self._ladder.rung
+
+    @property
+    def shown(self) -> Layer:
+        return self._shown
+
+    def set_source(self, frame: Frame) -> None:
+        with self._lock:
+            self._source = frame
+
+    def set_engine_picture(self, picture: SharedPicture) -> None:
+        """Converts here, on the caller's time, so that composing has only to reproject."""
+        converted = _to_picture(picture.pixels)
+        with self._lock:
+            self._engine = (picture, converted)
+
+    def shown_arrival_s(self) -> float | None:
+        """When the source frame that is on air came in; None for slate and stills."""
+        with self._lock:
+            if self._shown is Layer.ENGINE and self._engine is not None:
+                return self._engine[0].arrived_s
+            if self._shown in (Layer.CLEAN, Layer.UNMOVED) and self._source is not None:
+                return self._source.arrived_s
+            return None
+
+    def compose(self, view: View, subject_distance_m: float, engine_interval_s: float, now: float) -> Plane:
+        """The picture for the instant ``now``, NV12, in a buffer of its own."""
+        with self._lock:
+            source, engine = self._source, self._engine
+        self._ladder = self._ladder.step(_health(source, engine, engine_interval_s, now), now)
+        self._show(self._layer_for(view.mode), view.mode, now)
+        out = self._draw(self._shown, view.pose, subject_distance_m)
+        share = (now - self._changed_s) / self._fade_s if self._fade_s else 1.0
+        if self._previous is not None and share < 1.0:
+            before = self._draw(self._previous, view.pose, subject_distance_m)
+            weight = max(0.0, share)
+            cv2.addWeighted(out.nv12, weight, before.nv12, 1 - weight, 0, dst=out.nv12)
+        else:
+            self._previous = None
+        self._last = out
+        return out.nv12
+
+    def _layer_for(self, mode: Mode) -> Layer:
+        if mode == "freeze":
+            return Layer.STILL
+        if mode == "slate" or self._ladder.rung is Rung.SLATE:
+            return Layer.SLATE
+        if mode in ("bypass", "panic"):
+            return Layer.UNMOVED
+        return Layer.CLEAN if self._ladder.rung is Rung.CLEAN else Layer.ENGINE
+
+    def _show(self, layer: Layer, mode: Mode, now: float) -> None:
+        if layer is self._shown:
+            return
+        fading = self._previous is not None
+        if layer is Layer.STILL or fading:
+            self._still = self._last  # a fade that is overtaken goes on from what is on air
+        self._previous = Layer.STILL if fading else self._shown
+        self._shown, self._changed_s = layer, now
+        self._fade_s = 0.0 if mode in ("panic", "freeze") else FADE_S
+
+    def _draw(self, layer: Layer, pose: Pose, subject_distance_m: float) -> Picture:
+        out = Picture.blank(self._output.width, self._output.height)
+        if layer is Layer.ENGINE and self._engine is not None:
+            rendered, picture = self._engine
+            self._reproject(picture, rendered.pose, pose, subject_distance_m, out)
+        elif layer in (Layer.CLEAN, Layer.UNMOVED) and self._source is not None:
+            wanted = pose if layer is Layer.CLEAN else IDENTITY
+            self._reproject(self._clean_picture(self._source), IDENTITY, wanted, subject_distance_m, out)
+        else:
+            still = self._still if layer is Layer.STILL else self._slate
+            np.copyto(out.nv12, still.nv12)
+        return out
+
+    def _clean_picture(self, frame: Frame) -> Picture:
+        if self._source_picture is None or self._source_picture[0] is not frame:
+            self._source_picture = (frame, _to_picture(frame.pixels))
+        return self._source_picture[1]
+
+    def _reproject(
+        self, picture: Picture, shows: Pose, wanted: Pose, distance_m: float, out: Picture
+    ) -> None:
+        """``picture`` shows the scene from pose ``shows``; draws it as from pose ``wanted``."""
+        lens = Intrinsics.from_horizontal_fov(picture.width, picture.height, self._fov)
+        to_output = plane_homography(lens, self._output_lens(lens), wanted, distance_m)
+        to_picture = plane_homography(lens, lens, shows, distance_m)
+        homography: Matrix = to_output @ np.linalg.inv(to_picture)
+        reproject(picture, homography, out, self._border)
+
+    def _output_lens(self, lens: Intrinsics) -> Intrinsics:
+        """At the identity pose the source covers the output, less the overscan."""
+        return covering_lens(lens, self._output.width, self._output.height, self._overscan_zoom)
+
+
+@lru_cache(maxsize=16)
+def covering_lens(lens: Intrinsics, width: int, height: int, zoom: float) -> Intrinsics:
+    """The lens of an output of that size in which a picture taken by ``lens`` leaves no gap."""
+    scale = max(width / lens.width, height / lens.height) * zoom
+    return Intrinsics(lens.fx * scale, lens.fy * scale, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+def _health(
+    source: Frame | None, engine: tuple[SharedPicture, Picture] | None, interval_s: float, now: float
+) -> Health:
+    if source is None:
+        return Health(float("inf"), float("inf"), interval_s)
+    lag_s = float("inf") if engine is None else source.arrived_s - engine[0].arrived_s
+    return Health(now - source.arrived_s, lag_s, interval_s)
+
+
+def _to_picture(pixels: Pixels) -> Picture:
+    height, width, _ = pixels.shape
+    return Picture(to_nv12(np.ascontiguousarray(pixels[: height // 2 * 2, : width // 2 * 2])))
+
+
+def _yuv(colour: str) -> tuple[int, int, int]:
+    swatch = np.full((2, 2, 3), parse_colour(colour), np.uint8)
+    luma, *_ = (nv12 := to_nv12(swatch).ravel())
+    return int(luma), int(nv12[4]), int(nv12[5])

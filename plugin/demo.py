@@ -1,0 +1,103 @@
+"""``demo``: the main job on the bundled clip, end to end, and what it measured.
+
+A real session with real presets fired over real UDP, into a file and the live preview page.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+from plugin.bench import free_port, send_osc, wait_until_live
+from plugin.config import (
+    EngineConfig,
+    FileSink,
+    FileSource,
+    OscConfig,
+    OutputConfig,
+    PreviewSink,
+    SessionConfig,
+    WebConfig,
+)
+from plugin.latency import quantiles
+from plugin.session import Session
+
+CLIP = Path(__file__).parent / "docs" / "presenter.mp4"
+CUES = (  # seconds from the start, preset, seconds that it takes
+    (1.0, "push-in", 3.0),
+    (5.0, "orbit-left", 3.0),
+    (9.0, "pull-out", 3.0),
+    (12.5, "home", 1.5),
+)
+LENGTH_S = 15.0
+
+Say = Callable[[str], None]
+
+
+def run_demo(
+    *, clip: Path, output: Path, engine: str, opened: Callable[[str], None], say: Say
+) -> dict[str, object]:
+    """Plays the cues and returns the figures. ``opened`` is told the address of the live page."""
+    config = SessionConfig(
+        source=FileSource(kind="file", path=clip),
+        sinks=[FileSink(kind="file", path=output), PreviewSink(kind="preview")],
+        output=OutputConfig(width=1280, height=720, rate=Fraction(30)),
+        engine=EngineConfig(name=engine),
+        osc=OscConfig(port=preferred_port(9000, socket.SOCK_DGRAM)),
+        web=WebConfig(port=preferred_port(9001, socket.SOCK_STREAM)),
+    )
+    with Session(config) as session:
+        page = f"http://127.0.0.1:{config.web.port}/"
+        say(f"The clip {clip.name} is on its way through the {engine} engine; watch it at {page}")
+        opened(page)
+        wait_until_live(session)
+        presets, photon_ms = _play_cues(session, config.osc.port, say)
+        state = session.state(session.clock.now())
+        latency = session.latency.quantiles_ms(0.5, 0.95)
+        sent = session.pacer.status()
+    return {
+        "output": str(output),
+        "frames_out": sent.sent,
+        "output_fps": round(sent.fps, 2),
+        "engine": engine,
+        "engine_fps": round(float(state["engine"]["fps"]), 2),  # type: ignore[index]
+        "control_to_photon_ms": quantiles(photon_ms, 0.5, 0.95),
+        "glass_to_glass_ms": latency,
+        "dropped": state["drops"],
+        "repeated": sent.repeated,
+        "presets": presets,
+    }
+
+
+def preferred_port(port: int, kind: socket.SocketKind) -> int:
+    """The usual port, or any free one when somebody (another RealCam, say) holds it."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+            return port
+        except OSError:
+            return free_port(kind)
+
+
+def _play_cues(session: Session, port: int, say: Say) -> tuple[list[str], list[float]]:
+    """Fires the cues at their times; returns the presets that ran, and each one's delay in ms."""
+    start = session.clock.now()
+    fired = []
+    sent_s = []
+    for at_s, preset, duration_s in CUES:
+        session.clock.sleep_until(start + at_s)
+        say(f"{at_s:5.1f} s  /realcam/preset/{preset}/go {duration_s}")
+        sent_s.append(session.clock.now())
+        send_osc(port, f"/realcam/preset/{preset}/go", 1.0, duration_s)
+        time.sleep(0.3)
+        if session.state(session.clock.now())["preset"] == preset:
+            fired.append(preset)
+    session.clock.sleep_until(start + LENGTH_S)
+    on_air = list(session.on_air)
+    photon_ms = [
+        1000 * (due_s - sent) for sent in sent_s for applied_s, due_s in on_air if 0 <= applied_s - sent < 0.2
+    ]
+    return fired, photon_ms

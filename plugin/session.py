@@ -1,0 +1,214 @@
+"""One show: joins source, engine, compositor, pacer, sinks and control, and takes them down again.
+
+Everything that thinks is elsewhere; this only knows who is connected to whom.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import radians
+from types import TracebackType
+
+from engine.camera.director import Director, Limits
+from engine.engines.base import EngineSettings
+from engine.frames import Frame
+from plugin.clock import Clock, MonotonicClock
+from plugin.compositor import Compositor
+from plugin.config import LimitsConfig, SessionConfig
+from plugin.control.commands import Command
+from plugin.control.osc import OscServer
+from plugin.control.switcher import Switcher
+from plugin.control.web import WebServer
+from plugin.engine_host import EngineHost
+from plugin.latency import Latencies
+from plugin.library import PresetLibrary
+from plugin.pacer import Pacer
+from plugin.sinks.base import OutputFormat, Sink, SinkRunner
+from plugin.sinks.factory import make_sink
+from plugin.sinks.preview import PreviewSink
+from plugin.sources.base import SourceRunner
+from plugin.sources.factory import make_source
+from plugin.warp import Plane
+
+log = logging.getLogger(__name__)
+
+LARGEST_PICTURE = (1920, 1080)  # that an engine is given, unless the output is larger
+
+
+class Session:
+    """``with Session(config) as session:`` is on air inside the block.
+
+    ``extra_sinks`` come on top of the configured ones: tests and the benchmark listen with them.
+    Raises :class:`engine.errors.ConfigError` when a port is in use or a preset file cannot be read.
+    """
+
+    def __init__(
+        self, config: SessionConfig, clock: Clock | None = None, extra_sinks: Sequence[Sink] = ()
+    ) -> None:
+        self.config = config
+        self.clock = clock or MonotonicClock()
+        self.output = OutputFormat(config.output.width, config.output.height, config.output.rate)
+        self.library = PresetLibrary(config.presets.folder)
+        director = Director(
+            limits_from(config.camera.limits), config.camera.subject_distance_m, self.library.find
+        )
+        self.switcher = Switcher(self.library, director, {"reload": self._reload, "reset": self._reset})
+        self.compositor = Compositor(self.output, config.camera, config.picture)
+        self.source = SourceRunner(make_source(config.source, self.clock), self.clock)
+        self.engine = EngineHost(engine_settings(config), self.clock)
+        sinks = [*(make_sink(sink) for sink in config.sinks), *extra_sinks]
+        self.sinks = [SinkRunner(sink, self.output) for sink in sinks]
+        self.pacer = Pacer(self.output.rate, self.clock, self._compose, self.sinks)
+        self.osc = OscServer(config.osc, self._apply, self.state, self.clock, self.switcher.refused)
+        preview = next((sink for sink in sinks if isinstance(sink, PreviewSink)), None)
+        self.web = WebServer(config.web, self.switcher, self.state, self.clock, preview)
+        self.latency = Latencies()
+        self._control = Latencies()
+        self._applied_s: float | None = None  # the oldest command that no picture has shown yet
+        self._director = director
+        self._stop = threading.Event()
+        self.on_air: deque[tuple[float, float]] = deque(maxlen=100)
+        """When a command came in, and when the first picture that obeys it was due."""
+        self._threads = [
+            threading.Thread(target=self._feed_engine, name="engine feed", daemon=True),
+            threading.Thread(target=self._collect_pictures, name="engine pictures", daemon=True),
+        ]
+
+    def __enter__(self) -> Session:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Control first: a port in use is found before anything is on air."""
+        try:
+            self.osc.start()
+            if self.config.web.enabled:
+                self.web.start()
+            self.library.watch(self._stop, lambda: None)
+            for sink in self.sinks:
+                sink.start()
+            self.pacer.start()
+            self.engine.start()
+            self.source.start()
+            for thread in self._threads:
+                thread.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """The output last, so that it ends with pictures and not with a hole."""
+        self._stop.set()
+        self.osc.stop()
+        self.web.stop()
+        self.source.stop()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(2.0)
+        self.engine.stop()
+        self.pacer.stop()
+        for sink in self.sinks:
+            sink.stop()
+
+    def state(self, now: float) -> dict[str, object]:
+        """Everything that an operator may want to see, ready for JSON."""
+        source, engine, pacer = self.source.status(), self.engine.status(), self.pacer.status()
+        sinks = [sink.status() for sink in self.sinks]
+        latency = self.latency.quantiles_ms(0.5, 0.95)
+        return {
+            **self.switcher.state(now),
+            "rung": self.compositor.rung.name.lower(),
+            "shown": self.compositor.shown.value,
+            "fps": round(pacer.fps, 2),
+            "latency_ms": latency["p50"],
+            "latency_p95_ms": latency["p95"],
+            "control_ms": self._control.quantiles_ms(0.5, 0.95),
+            "drops": pacer.missed + sum(sink.dropped for sink in sinks),
+            "output": {
+                "width": self.output.width,
+                "height": self.output.height,
+                "rate": str(self.output.rate),
+                **asdict(pacer),
+            },
+            "source": asdict(source),
+            "engine": asdict(engine),
+            "sinks": [asdict(sink) for sink in sinks],
+            "preset_errors": [str(error) for error in self.library.errors],
+        }
+
+    def _apply(self, command: Command, now: float) -> None:
+        self.switcher.apply(command, now)
+        if self._applied_s is None:
+            self._applied_s = now
+
+    def _feed_engine(self) -> None:
+        while not self._stop.is_set():
+            frame: Frame | None = self.source.frames.take(0.2)
+            if frame is not None:
+                self.compositor.set_source(frame)
+                self.engine.submit(frame, self.switcher.view(self.clock.now()).pose)
+
+    def _collect_pictures(self) -> None:
+        while not self._stop.is_set():
+            picture = self.engine.take(0.2)
+            if picture is not None:
+                self.compositor.set_engine_picture(picture)
+
+    def _compose(self, due_s: float) -> Plane:
+        applied_s, self._applied_s = self._applied_s, None
+        nv12 = self.compositor.compose(
+            self.switcher.view(due_s),
+            self._director.subject_distance_m,
+            self.engine.status().interval_s,
+            due_s,
+        )
+        arrived_s = self.compositor.shown_arrival_s()
+        if arrived_s is not None:
+            self.latency.add(due_s - arrived_s)
+        if applied_s is not None:
+            self._control.add(due_s - applied_s)
+            self.on_air.append((applied_s, due_s))
+        return nv12
+
+    def _reload(self, command: Command, now: float) -> None:
+        self.library.reload()
+
+    def _reset(self, command: Command, now: float) -> None:
+        self.engine.reset()
+
+
+def limits_from(config: LimitsConfig) -> Limits:
+    """Degrees to radians."""
+    return Limits(
+        pan=radians(config.pan_deg),
+        tilt=radians(config.tilt_deg),
+        roll=radians(config.roll_deg),
+        sideways=config.sideways,
+        vertical=config.vertical,
+        forward=config.forward,
+        backward=config.backward,
+        zoom_in=config.zoom_in,
+        zoom_out=config.zoom_out,
+    )
+
+
+def engine_settings(config: SessionConfig) -> EngineSettings:
+    return EngineSettings(
+        name=config.engine.name,
+        size=(
+            max(LARGEST_PICTURE[0], config.output.width),
+            max(LARGEST_PICTURE[1], config.output.height),
+        ),
+        horizontal_fov=radians(config.camera.horizontal_fov_deg),
+        subject_distance_m=config.camera.subject_distance_m,
+        delay_s=config.engine.delay_ms / 1000,
+    )

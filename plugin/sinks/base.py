@@ -52,8 +52,12 @@ class Sink(Protocol):
     def open(self, output: OutputFormat) -> None:
         """Connects, or raises :class:`SinkError`."""
 
-    def write(self, frame: OutputFrame) -> None:
-        """Sends one picture; may block; SinkError when the device is gone. Without a reader: returns."""
+    def write(self, frame: OutputFrame) -> str | None:
+        """Sends one picture; may block; SinkError when the device is gone.
+
+        Returns None when the picture went out. Without a reader it returns at once and says what
+        it waits for ("OBS on port 9462").
+        """
 
     def close(self) -> None:
         """Finishes and releases everything. May be called at any time after ``open`` was, also twice."""
@@ -141,8 +145,12 @@ class SinkRunner:
                 if self._stop.is_set():
                     return
                 continue
-            self._sink.write(frame)
+            waiting_for = self._sink.write(frame)
             self._backoff.succeeded()
+            if waiting_for is not None:
+                self._set("waiting", waiting_for)
+                continue
+            self._set("live")
             with self._lock:
                 self._status = replace(self._status, written=self._status.written + 1)
 

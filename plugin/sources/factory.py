@@ -1,0 +1,64 @@
+"""From a setting to a source, and from a word on the command line to a setting. Opens nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from engine.errors import ConfigError
+from plugin.clock import Clock
+from plugin.config import (
+    DeviceSource,
+    FileSource,
+    NdiSource,
+    ObsConfig,
+    ObsSource,
+    PatternSource,
+    SourceConfig,
+    UrlSource,
+)
+from plugin.sources import device, file, ndi, obs, pattern, url
+from plugin.sources.base import Source
+
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+FIELD_OF_KIND = {"file": "path", "device": "device", "url": "url", "obs": "port", "ndi": "name"}
+WAYS = "clip.mp4, file:clip.mp4, device:/dev/video0, rtsp://…, url:…, obs, obs:PORT, ndi:NAME or pattern"
+_ADAPTER: TypeAdapter[SourceConfig] = TypeAdapter(SourceConfig)
+
+
+def make_source(config: SourceConfig, clock: Clock, obs_config: ObsConfig | None = None) -> Source:
+    """``obs_config``: where obs-websocket is, for screenshots."""
+    match config:
+        case FileSource():
+            return file.FileSource(config, clock)
+        case DeviceSource():
+            return device.DeviceSource(config, clock)
+        case UrlSource():
+            return url.UrlSource(config, clock)
+        case ObsSource(screenshots_of=str() as name):
+            return obs.ObsScreenshots(name, obs_config or ObsConfig(), clock)
+        case ObsSource():
+            return obs.ObsSource(config, clock)
+        case NdiSource():
+            return ndi.NdiSource(config.name, clock)
+        case PatternSource():
+            return pattern.PatternSource(config.width, config.height, config.rate, clock)
+
+
+def parse_source(text: str) -> SourceConfig:
+    """What stands behind ``--source``; ConfigError says which ways there are."""
+    kind, _, rest = text.partition(":")
+    try:
+        if SCHEME.match(text):
+            return UrlSource(kind="url", url=text)
+        if kind in FIELD_OF_KIND and rest:
+            return _ADAPTER.validate_python({"kind": kind, FIELD_OF_KIND[kind]: rest})
+        if text in ("obs", "pattern"):
+            return _ADAPTER.validate_python({"kind": text})
+    except ValidationError as error:
+        raise ConfigError(f"source {text!r}: {error.errors()[0]['msg']}. Expected one of {WAYS}") from error
+    if Path(text).is_file():
+        return FileSource(kind="file", path=Path(text))
+    raise ConfigError(f"source {text!r}: there is no such file and no such kind. Expected one of {WAYS}")

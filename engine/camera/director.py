@@ -23,6 +23,8 @@ from engine.camera.motion import MoveClock, Playing, Shifted, fitted
 from engine.camera.moves import Line
 from engine.camera.preset import SHORTEST_S, Choice, Preset
 
+__all__ = ["ACCELERATION", "FULL_SPEED", "Director", "DirectorStatus", "Find", "Limits"]
+
 Find = Callable[[str], Preset | None]
 
 # pan tilt roll (radians/s), x y z (shares of the subject's distance/s), zoom (e-folds/s)
@@ -93,8 +95,6 @@ class Director:
         goal = math.log(subject_distance_m)
         self._distance = _Distance(0.0, goal, 0.0, goal)
 
-    # Commands
-
     def go(
         self,
         preset: Preset,
@@ -135,7 +135,7 @@ class Director:
         self._begin(
             Playing(
                 path=Line(clamped),
-                pacing=easing(MOVE_EASING),
+                timing=easing(MOVE_EASING),
                 duration_s=duration_s,
                 delay_s=0.0,
                 passes=1,
@@ -206,8 +206,6 @@ class Director:
         value, rate = self._distance.at(now)
         self._distance = _Distance(now, value, rate, math.log(metres))
 
-    # Questions
-
     def pose(self, now: float) -> Pose:
         return to_pose(self.axes(now), self.distance_m(now))
 
@@ -240,8 +238,6 @@ class Director:
             speed=self._speed,
         )
 
-    # Inside
-
     def _remaining_s(self, now: float) -> float | None:
         if not isinstance(self._motion, Playing):
             return max(0.0, self._motion.end_s - now)
@@ -270,14 +266,14 @@ class Director:
         before = self._glide(now)
         if preset.relative:
             path = Shifted(path, before.goal)
-        pacing = preset.pacing()
-        path, reduced = fitted(path, pacing, self.limits, preset.duration_s)
+        timing = preset.timing()
+        path, reduced = fitted(path, timing, self.limits, preset.duration_s)
         if preset.start == "cut":
             before = Glide.resting(path.at(1.0 if preset.reverse else 0.0), now)
         rate = speed * self._speed
         playing = Playing(
             path=path,
-            pacing=pacing,
+            timing=timing,
             duration_s=preset.duration_s,
             delay_s=preset.delay_s,
             passes={"hold": 1, "return": 2}.get(preset.on_end, math.inf),
@@ -296,7 +292,7 @@ class Director:
         path = preset.path(self.distance_m(now), preset.duration_s)
         if preset.relative:
             path = Shifted(path, self._glide(now).goal)
-        path, reduced = fitted(path, preset.pacing(), self.limits, preset.duration_s)
+        path, reduced = fitted(path, preset.timing(), self.limits, preset.duration_s)
         self._begin(Glide.resting(path.at(0.0 if preset.reverse else 1.0), now), preset, reduced)
 
     def _begin(

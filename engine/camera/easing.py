@@ -24,7 +24,7 @@ CELLS = 512  # of the table of the curve's integral
 BOUNCE_WIDTH = 2.75  # of Penner's bounce: the first fall takes 1 / 2.75 of the time
 
 
-class Pacing(Protocol):
+class Timing(Protocol):
     """Share of the way, and its derivative, at a share of the time in [0, 1]."""
 
     def value(self, x: float) -> float: ...

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from engine.camera.axes import AxisFlags, AxisValues, Limits, names
-from engine.camera.easing import Pacing
+from engine.camera.easing import Timing
 from engine.camera.glide import Glide
 from engine.camera.moves import Path
 
@@ -96,7 +96,7 @@ class Playing:
     """
 
     path: Path
-    pacing: Pacing
+    timing: Timing
     duration_s: float
     delay_s: float
     passes: float  # may be infinite
@@ -128,7 +128,7 @@ class Playing:
 
     def values(self, now: float) -> AxisValues:
         number, share = self.share(now)
-        done = self.pacing.value(share)
+        done = self.timing.value(share)
         on_path = self.path.at(1 - done if self._goes_back(number) else done)
         return on_path if number > 0 else self._joined(share, on_path, self.before.values(now))
 
@@ -136,7 +136,7 @@ class Playing:
         number, share = self.share(now)
         waiting = self.clock.elapsed(now) < self.delay_s
         rate = 0.0 if waiting else self.clock.rate_at(now) / self.duration_s
-        done, done_rate = self.pacing.value(share), self.pacing.slope(share) * rate
+        done, done_rate = self.timing.value(share), self.timing.slope(share) * rate
         phase, phase_rate = (1 - done, -done_rate) if self._goes_back(number) else (done, done_rate)
         ahead, behind = self.path.at(phase + PHASE_STEP), self.path.at(phase - PHASE_STEP)
         velocity: AxisValues = (ahead - behind) * (phase_rate / (2 * PHASE_STEP))
@@ -158,14 +158,14 @@ class Playing:
             return False
         ways = []
         for share in _samples(0.0):
-            done = self.pacing.value(share)
+            done = self.timing.value(share)
             ways.append(self._joined(share, self.path.at(1 - done if self.reverse else done), rest))
         return bool(limits.beyond(np.array(ways)).any())
 
     def _joined(self, share: float, on_path: AxisValues, before: AxisValues) -> AxisValues:
         if self.crossfade:
             return on_path + (before - on_path) * (1 - smooth(share))
-        return on_path + (before - self._origin) * (1 - self.pacing.value(share))
+        return on_path + (before - self._origin) * (1 - self.timing.value(share))
 
     @cached_property
     def _origin(self) -> AxisValues:
@@ -179,9 +179,9 @@ class Playing:
         return self.reverse != (self.alternate and number % 2 == 1)
 
 
-def fitted(path: Path, pacing: Pacing, limits: Limits, duration_s: float) -> tuple[Path, tuple[str, ...]]:
+def fitted(path: Path, timing: Timing, limits: Limits, duration_s: float) -> tuple[Path, tuple[str, ...]]:
     """The path, made smaller until it lies within the limits, and the axes that asked for it."""
-    phases = [pacing.value(share) for share in _samples(duration_s)]
+    phases = [timing.value(share) for share in _samples(duration_s)]
     beyond: AxisFlags = np.any(limits.beyond(np.array([path.at(phase) for phase in phases])), axis=0)
     if not beyond.any():
         return path, ()

@@ -123,7 +123,8 @@ class Keyframes:
         frames = [Keyframe(at, _unit_pose(target.values(setting))) for at, target in self.frames]
         if frames[0].at > 0:
             frames.insert(0, Keyframe(0.0, IDENTITY))
-        return KeyframePath(Trajectory(frames, closed=frames[0].pose == frames[-1].pose))
+        first, last = frames[0].pose.to_array(), frames[-1].pose.to_array()
+        return KeyframePath(Trajectory(frames, closed=bool(np.allclose(first, last))))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from engine.camera.easing import Pacing, Steady, easing
+from engine.camera.easing import Steady, Timing, easing
 from engine.camera.moves import Handheld, Move, Path, Setting
 
 OnEnd = Literal["hold", "return", "loop", "ping-pong"]
@@ -77,7 +77,7 @@ class Preset:
             raise ValueError(f"{self.name} is a choice: choose first")
         return self.move.path(Setting(subject_distance_m, duration_s, self.on_end == "loop"))
 
-    def pacing(self) -> Pacing:
+    def timing(self) -> Timing:
         """An endless linear loop has no stop at its seam; everything else starts and ends at rest."""
         if self.on_end == "loop" and self.easing == "linear":
             return Steady()

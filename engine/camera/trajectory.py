@@ -77,15 +77,16 @@ class _Tangent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Interval:
-    """A cubic between two keyframes: three turns one after the other, and a Hermite cubic for the rest."""
+    """A cubic between two keyframes: three turns one after the other, and a Hermite cubic for the rest.
+
+    ``way`` is of x y z log_zoom: the difference, the first rate and minus the last rate.
+    """
 
     start: float
     end: float
     origin: Pose
     turns: tuple[Vector, Vector, Vector]
-    way: tuple[
-        tuple[float, ...], tuple[float, ...], tuple[float, ...]
-    ]  # difference, first rate, minus last rate, of x y z log_zoom
+    way: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
     @classmethod
     def between(
@@ -140,8 +141,8 @@ def _limited(before: Rates, after: Rates, h0: float, h1: float) -> Rates:
     """Weighted harmonic mean of two slopes; 0 where the direction turns (Fritsch and Butland 1984)."""
     w0, w1 = 2 * h1 + h0, h1 + 2 * h0
     turns = before * after <= 0
-    safe_before, safe_after = np.where(turns, 1.0, before), np.where(turns, 1.0, after)
-    mean = (w0 + w1) / (w0 / safe_before + w1 / safe_after)
+    weighted = np.where(turns, 1.0, w0 * after + w1 * before)
+    mean = (w0 + w1) * before * after / weighted
     return np.where(turns, 0.0, mean)
 
 

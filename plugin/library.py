@@ -1,0 +1,244 @@
+"""The presets that an operator can fire: built-in files, and the user's on top, read again when they change.
+
+A file that does not hold keeps its last good presets and says why. Knows nothing of moves; what may
+stand in a file is :mod:`plugin.preset_schema`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import platformdirs
+import watchfiles
+
+from engine.camera.preset import Choice, Preset
+from engine.errors import ConfigError, PresetError
+from plugin.preset_schema import PresetFile, to_preset
+from plugin.strict_yaml import Document, load_document
+
+log = logging.getLogger(__name__)
+
+BUILT_IN = Path(__file__).parents[1] / "presets"
+SETTLE_MS = 200  # editors write a file in several steps
+
+
+def user_folder() -> Path:
+    return Path(platformdirs.user_config_dir("realcam", appauthor=False)) / "presets"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The presets of one file."""
+
+    document: Document[PresetFile]
+    presets: tuple[Preset, ...]
+
+    @property
+    def path(self) -> Path:
+        return self.document.path
+
+    def line(self, preset: str, key: str) -> int:
+        return self.document.line("presets", preset, key)
+
+    def error(self, why: str, preset: str, key: str) -> PresetError:
+        return PresetError(f"{preset}: {why}", self.path, self.line(preset, key))
+
+
+def read_shelf(path: Path) -> Shelf:
+    """One file by itself; :class:`PresetError` says what is wrong and where."""
+    try:
+        document = load_document(path, PresetFile)
+    except ConfigError as error:
+        raise _as_preset_error(error) from None
+    presets = []
+    for name, config in document.content.presets.items():
+        try:
+            presets.append(to_preset(name, config, document.content))
+        except ValueError as error:
+            line = document.line("presets", name, "next" if config.next else "on_end")
+            raise PresetError(f"{name}: {error}", path, line) from None
+    return Shelf(document, tuple(presets))
+
+
+def _as_preset_error(error: ConfigError) -> PresetError:
+    found = PresetError(str(error))
+    found.path, found.line = error.path, error.line
+    return found
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All presets together: what is on the buttons at one time. Never changed, only replaced."""
+
+    presets: tuple[Preset, ...] = ()
+
+    def find(self, name_or_slot: str | int) -> Preset | None:
+        wanted = str(name_or_slot)
+        slot = int(wanted) if wanted.isdecimal() else None
+        return next(
+            (p for p in self.presets if p.name == wanted or (slot is not None and p.slot == slot)), None
+        )
+
+
+class PresetLibrary:
+    """May be asked from any thread. ``folder`` is the user's; its presets replace built-in ones of the
+    same name, and take their slots.
+    """
+
+    def __init__(self, folder: Path | None = None, built_in: Path = BUILT_IN) -> None:
+        self.folder = user_folder() if folder is None else folder
+        self._built_in = built_in
+        self._good: dict[Path, Shelf] = {}
+        self._catalogue = Catalogue()
+        self._errors: tuple[PresetError, ...] = ()
+        self._reloading = threading.Lock()
+        self.reload()
+
+    @property
+    def presets(self) -> Sequence[Preset]:
+        """By slot, then those without one in the order of the files."""
+        return self._catalogue.presets
+
+    @property
+    def errors(self) -> Sequence[PresetError]:
+        """What was wrong when the files were last read."""
+        return self._errors
+
+    def find(self, name_or_slot: str | int) -> Preset | None:
+        return self._catalogue.find(name_or_slot)
+
+    def reload(self) -> None:
+        with self._reloading:
+            errors: list[PresetError] = []
+            built_in = self._read(self._built_in, errors)
+            user = self._read(self.folder, errors)
+            for layer in (built_in, user):
+                while found := next(_used_twice(layer), None):
+                    shelf, error = found
+                    errors.append(error)
+                    self._fall_back(shelf, layer)
+            errors += _dangling(built_in, user)
+            self._good = {shelf.path: shelf for shelf in (*built_in, *user)}
+            self._catalogue = Catalogue(_merged(built_in, user))
+            self._errors = tuple(errors)
+        for error in errors:
+            log.error("%s", error)
+
+    def watch(self, stop: threading.Event, on_change: Callable[[], None]) -> threading.Thread:
+        """Reloads whenever a preset file changes, in a thread of its own, until ``stop`` is set."""
+        thread = threading.Thread(target=self._watch, args=(stop, on_change), name="presets", daemon=True)
+        thread.start()
+        return thread
+
+    def _watch(self, stop: threading.Event, on_change: Callable[[], None]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            folders = [folder for folder in (self._built_in, self.folder) if folder.is_dir()]
+            for _ in watchfiles.watch(
+                *folders, stop_event=stop, debounce=SETTLE_MS, watch_filter=_is_preset_change
+            ):
+                self.reload()
+                on_change()
+        except Exception:
+            log.exception("preset files are no longer watched; /realcam/reload still reads them")
+
+    def _read(self, folder: Path, errors: list[PresetError]) -> list[Shelf]:
+        shelves = []
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                shelves.append(read_shelf(path))
+            except PresetError as error:
+                errors.append(error)
+                if path in self._good:
+                    shelves.append(self._good[path])
+        return shelves
+
+    def _fall_back(self, shelf: Shelf, among: list[Shelf]) -> None:
+        """To the file's last good state; without one, or if that does not fit either, to nothing."""
+        index = among.index(shelf)
+        good = self._good.pop(shelf.path, None)
+        among[index : index + 1] = [good] if good and good != shelf else []
+
+
+def _is_preset_change(change: watchfiles.Change, path: str) -> bool:
+    return path.endswith(".yaml")
+
+
+def check_files(paths: Sequence[Path]) -> tuple[int, list[PresetError]]:
+    """How many presets these files have, and what is wrong with them on top of the built-in ones."""
+    shelves, errors = _read_all(paths)
+    built_in, _ = _read_all(sorted(BUILT_IN.glob("*.yaml")))
+    errors += [error for _, error in _used_twice(shelves)]
+    errors += _dangling(built_in, shelves)
+    return sum(len(shelf.presets) for shelf in shelves), errors
+
+
+def _read_all(paths: Sequence[Path]) -> tuple[list[Shelf], list[PresetError]]:
+    shelves, errors = [], []
+    for path in paths:
+        try:
+            shelves.append(read_shelf(path))
+        except PresetError as error:
+            errors.append(error)
+    return shelves, errors
+
+
+def _dangling(built_in: Sequence[Shelf], user: Sequence[Shelf]) -> Iterator[PresetError]:
+    """Presets named by others that are not there. Only told: such a move holds at its end."""
+    names = {preset.name for shelf in (*built_in, *user) for preset in shelf.presets}
+    for shelf in (*built_in, *user):
+        for preset in shelf.presets:
+            for key, wanted in _references(preset):
+                if wanted not in names:
+                    nearest = difflib.get_close_matches(wanted, names, n=1)
+                    hint = f'; did you mean "{nearest[0]}"?' if nearest else ""
+                    yield shelf.error(f'{key}: there is no preset "{wanted}"{hint}', preset.name, key)
+
+
+def _used_twice(shelves: Sequence[Shelf]) -> Iterator[tuple[Shelf, PresetError]]:
+    names: dict[str, Shelf] = {}
+    slots: dict[int, tuple[Shelf, Preset]] = {}
+    for shelf in shelves:
+        for preset in shelf.presets:
+            if other := names.get(preset.name):
+                yield (
+                    shelf,
+                    shelf.error(f"this name is already used in {other.path.name}", preset.name, "move"),
+                )
+            names[preset.name] = shelf
+            if preset.slot is None:
+                continue
+            if preset.slot in slots:
+                where, first = slots[preset.slot]
+                at = f"{where.path.name}:{where.line(first.name, 'slot')}"
+                why = f'slot {preset.slot} is already taken by "{first.name}" ({at})'
+                yield shelf, shelf.error(why, preset.name, "slot")
+            slots[preset.slot] = (shelf, preset)
+
+
+def _references(preset: Preset) -> Iterator[tuple[str, str]]:
+    if preset.next is not None:
+        yield "next", preset.next
+    if isinstance(preset.move, Choice):
+        for name in preset.move.of:
+            yield "of", name
+
+
+def _merged(built_in: Sequence[Shelf], user: Sequence[Shelf]) -> tuple[Preset, ...]:
+    """The user's presets replace built-in ones by name, and keep their slot unless they say another."""
+    presets = {preset.name: preset for shelf in built_in for preset in shelf.presets}
+    theirs = {preset.name: preset for shelf in user for preset in shelf.presets}
+    taken = {preset.slot for preset in theirs.values()}
+    for name, preset in presets.items():
+        if preset.slot in taken:
+            presets[name] = replace(preset, slot=None)
+    for name, preset in theirs.items():
+        before = presets.get(name)
+        inherited = before.slot if before and preset.slot is None else preset.slot
+        presets[name] = replace(preset, slot=inherited)
+    return tuple(sorted(presets.values(), key=lambda p: (p.slot is None, p.slot or 0)))

@@ -136,7 +136,8 @@ def process_tree() -> list[psutil.Process]:
 
 
 def cpu_seconds() -> float:
-    return sum(times.user + times.system for times in (p.cpu_times() for p in process_tree()))
+    times = [process.cpu_times() for process in process_tree()]
+    return float(sum(each.user + each.system for each in times))
 
 
 def _jump_about(port: int, seconds: float) -> list[tuple[float, float]]:

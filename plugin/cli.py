@@ -7,7 +7,7 @@ import signal
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from rich.live import Live
 
 from engine.errors import ConfigError, RealCamError
 from plugin import cli_presets, doctor, testing
-from plugin.config import EngineConfig, OutputConfig, SessionConfig
+from plugin.config import EngineConfig, EngineName, SessionConfig
 from plugin.logs import start_logging
 from plugin.obs import cli as obs_cli
 
@@ -38,7 +38,7 @@ out = Console()
 EXAMPLE = Path(__file__).parent / "session.example.yaml"
 STATUS_EVERY_S = 0.25
 
-EngineName = Literal["planar"]
+_ANYTHING = {"source": {"kind": "pattern"}, "sinks": [{"kind": "memory"}]}
 Size = Annotated[str, typer.Option(help="Width and height, as 1280x720.")]
 Rate = Annotated[str, typer.Option(help="Frames a second: 30, 29.97, 60000/1001.")]
 
@@ -61,7 +61,7 @@ def demo(
         clip=input_path or CLIP,
         output=output,
         engine=engine,
-        opened=webbrowser.open if browser else lambda _: False,
+        opened=lambda page: browser and webbrowser.open(page),
         say=out.print,
     )
     out.print_json(data=figures)
@@ -128,7 +128,7 @@ def bench_live(
     from plugin import bench
 
     start_logging()
-    output = OutputConfig.model_validate({**_parsed_size(size), "rate": rate})
+    output = _validated({**_ANYTHING, "output": {**_parsed_size(size), "rate": rate}}).output
     with out.status(f"Measuring for {seconds:.0f} s …"):
         figures = bench.bench_live(
             seconds,
@@ -189,12 +189,12 @@ def _session_config(
 def _validated(base: dict[str, Any]) -> SessionConfig:
     from pydantic import ValidationError
 
+    from plugin.strict_yaml import describe
+
     try:
         return SessionConfig.model_validate(base)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {first['msg']}, found {first['input']!r}") from None
+        raise ConfigError(describe(error.errors()[0], SessionConfig)) from None
 
 
 def _parsed_size(text: str | None) -> dict[str, int]:

@@ -103,11 +103,11 @@ class Compositor:
         return out.nv12
 
     def _layer_for(self, mode: Mode) -> Layer:
-        if mode == "freeze":
+        if mode is Mode.FREEZE:
             return Layer.STILL
-        if mode == "slate" or self._ladder.rung is Rung.SLATE:
+        if mode is Mode.SLATE or self._ladder.rung is Rung.SLATE:
             return Layer.SLATE
-        if mode in ("bypass", "panic"):
+        if mode in (Mode.BYPASS, Mode.PANIC):
             return Layer.UNMOVED
         return Layer.CLEAN if self._ladder.rung is Rung.CLEAN else Layer.ENGINE
 
@@ -119,7 +119,7 @@ class Compositor:
             self._still = self._last  # a fade that is overtaken goes on from what is on air
         self._previous = Layer.STILL if fading else self._shown
         self._shown, self._changed_s = layer, now
-        self._fade_s = 0.0 if mode in ("panic", "freeze") else FADE_S
+        self._fade_s = 0.0 if mode in (Mode.PANIC, Mode.FREEZE) else FADE_S
 
     def _draw(self, layer: Layer, pose: Pose, subject_distance_m: float) -> Picture:
         out = Picture.blank(self._output.width, self._output.height)

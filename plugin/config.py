@@ -20,7 +20,7 @@ class Strict(BaseModel):
 
 
 def _rate(value: object) -> Fraction:
-    """"30", 29.97, "30000/1001": the NTSC rates are taken for what they mean."""
+    """ "30", 29.97, "30000/1001": the NTSC rates are taken for what they mean."""
     rate = Fraction(str(value))
     ntsc = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)
     exact = ntsc if rate.denominator != 1 and abs(ntsc - rate) < Fraction(1, 100) else rate
@@ -145,8 +145,11 @@ class CameraConfig(Strict):
     limits: LimitsConfig = LimitsConfig()
 
 
+EngineName = Literal["planar"]
+
+
 class EngineConfig(Strict):
-    name: Literal["planar"] = "planar"
+    name: EngineName = "planar"
     delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from plugin.bench import free_port, send_osc, wait_until_live
 from plugin.config import (
     EngineConfig,
+    EngineName,
     FileSink,
     FileSource,
     OscConfig,
@@ -28,17 +29,17 @@ from plugin.session import Session
 CLIP = Path(__file__).parent / "docs" / "presenter.mp4"
 CUES = (  # seconds from the start, preset, seconds that it takes
     (1.0, "push-in", 3.0),
-    (5.0, "orbit-left", 3.0),
-    (9.0, "pull-out", 3.0),
-    (12.5, "home", 1.5),
+    (4.5, "orbit-left", 3.5),
+    (8.5, "orbit-right", 3.5),
+    (12.5, "wide", 1.5),
 )
 LENGTH_S = 15.0
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 
 
 def run_demo(
-    *, clip: Path, output: Path, engine: str, opened: Callable[[str], None], say: Say
+    *, clip: Path, output: Path, engine: EngineName, opened: Callable[[str], object], say: Say
 ) -> dict[str, object]:
     """Plays the cues and returns the figures. ``opened`` is told the address of the live page."""
     config = SessionConfig(

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 RING_SLOTS = 8
 HUNG_AFTER_S = 10.0
 WARMUP_HUNG_AFTER_S = 600.0
-HEALTHY_AFTER_S = 5.0
+HEALTHY_AFTER_S = 1.0
 WATCH_EVERY_S = 0.1
 
 EngineState = Literal["idle", "starting", "warming up", "live", "restarting", "stopped"]

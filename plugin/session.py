@@ -13,7 +13,8 @@ from dataclasses import asdict
 from math import radians
 from types import TracebackType
 
-from engine.camera.director import Director, Limits
+from engine.camera.axes import Limits
+from engine.camera.director import Director
 from engine.engines.base import EngineSettings
 from engine.frames import Frame
 from plugin.clock import Clock, MonotonicClock
@@ -63,13 +64,12 @@ class Session:
         sinks = [*(make_sink(sink) for sink in config.sinks), *extra_sinks]
         self.sinks = [SinkRunner(sink, self.output) for sink in sinks]
         self.pacer = Pacer(self.output.rate, self.clock, self._compose, self.sinks)
-        self.osc = OscServer(config.osc, self._apply, self.state, self.clock, self.switcher.refused)
+        self.osc = OscServer(config.osc, self.apply, self.state, self.clock, self.refused)
         preview = next((sink for sink in sinks if isinstance(sink, PreviewSink)), None)
-        self.web = WebServer(config.web, self.switcher, self.state, self.clock, preview)
+        self.web = WebServer(config.web, self, self.state, self.clock, preview, config.osc)
         self.latency = Latencies()
         self._control = Latencies()
         self._applied_s: float | None = None  # the oldest command that no picture has shown yet
-        self._director = director
         self._stop = threading.Event()
         self.on_air: deque[tuple[float, float]] = deque(maxlen=100)
         """When a command came in, and when the first picture that obeys it was due."""
@@ -145,10 +145,17 @@ class Session:
             "preset_errors": [str(error) for error in self.library.errors],
         }
 
-    def _apply(self, command: Command, now: float) -> None:
+    def apply(self, command: Command, now: float) -> None:
+        """Does what an operator asks, or raises :class:`engine.errors.CommandError`."""
         self.switcher.apply(command, now)
         if self._applied_s is None:
             self._applied_s = now
+
+    def refused(self, why: str, now: float) -> None:
+        self.switcher.refused(why, now)
+
+    def presets(self) -> list[dict[str, object]]:
+        return self.switcher.presets()
 
     def _feed_engine(self) -> None:
         while not self._stop.is_set():
@@ -167,7 +174,7 @@ class Session:
         applied_s, self._applied_s = self._applied_s, None
         nv12 = self.compositor.compose(
             self.switcher.view(due_s),
-            self._director.subject_distance_m,
+            self.switcher.subject_distance_m(due_s),
             self.engine.status().interval_s,
             due_s,
         )

@@ -68,10 +68,11 @@ def _line(part: Mapping[str, Any], facts: str) -> Text:
 def _move(state: Mapping[str, Any]) -> RenderableType:
     name = state["preset"] or "–"
     armed = f"   armed: {state['armed']}" if state["armed"] else ""
+    left = "endless" if state["remaining_s"] is None else f"{state['remaining_s']:.1f} s"
     row = Table.grid(padding=(0, 1))
     row.add_row(
         Text(str(name)),
         ProgressBar(total=1.0, completed=float(state["progress"]), width=24),
-        Text(f"{state['remaining_s']:.1f} s{armed}"),
+        Text(left + armed),
     )
     return row

@@ -132,8 +132,9 @@ def plot(preset: Preset, picture: Pixels, limits: Limits, distance_m: float, fov
     _head(canvas, preset, director.status(total_s).limited, accent)
     _view(canvas, ABOVE, "From above", scene, (0, 2), accent)
     _view(canvas, SIDE, "From the side", scene, (2, 1), accent)
-    middle = SAMPLES // 4 if passes == 2 else SAMPLES // 2
-    for box, name, index in zip(THUMBNAILS, ("Start", "Middle", "End"), (0, middle, SAMPLES), strict=True):
+    for box, name, index in zip(
+        THUMBNAILS, ("Start", "Middle", "End"), (0, SAMPLES // 2, SAMPLES), strict=True
+    ):
         _thumbnail(canvas, box, name, index / SAMPLES * total_s, scene, poses[index])
     return canvas.finished()
 

@@ -19,8 +19,8 @@ from engine.camera.axes import AXES, PAN, TILT, ZOOM, AxisValues, Limits, X, Y, 
 from engine.camera.easing import easing
 from engine.camera.geometry import IDENTITY, Pose
 from engine.camera.glide import Glide
-from engine.camera.motion import MoveClock, Playing, Shifted, fitted
-from engine.camera.moves import Line
+from engine.camera.motion import MoveClock, Playing, Shifted, fitted, phases
+from engine.camera.moves import Line, Path
 from engine.camera.preset import SHORTEST_S, Choice, Preset
 
 __all__ = ["ACCELERATION", "FULL_SPEED", "Director", "DirectorStatus", "Find", "Limits"]
@@ -35,6 +35,7 @@ FREEZE_S = 0.3
 RETIME_S = 0.4
 DISTANCE_S = 1.0
 SPEEDS = (0.05, 20.0)
+ALTERNATING = ("return", "ping-pong")
 MOVE_EASING = "in-out-sine"
 
 
@@ -42,7 +43,8 @@ MOVE_EASING = "in-out-sine"
 class DirectorStatus:
     """``preset``: the one under way, or the one the camera has arrived at and not left since.
 
-    ``remaining_s`` is None for a move without an end. ``limited``: axes at a limit, and those that
+    ``progress`` is of all of it, or of one pass where it has no end, and then ``remaining_s`` is None.
+    ``limited``: axes at a limit, and those that
     made the present move smaller than its preset asks.
     """
 
@@ -109,8 +111,7 @@ class Director:
         """
         if not 0 < speed < math.inf:
             raise ValueError(f"a speed is a factor above 0, not {speed:g}")
-        if duration_s is not None and not 0 <= duration_s < math.inf:
-            raise ValueError(f"a duration is never negative: {duration_s:g} s")
+        _check_duration(duration_s)
         self._settle(now)
         chosen = self._chosen(preset)
         if chosen is None:
@@ -126,6 +127,7 @@ class Director:
 
     def move_to(self, pose: Pose, now: float, duration_s: float) -> None:
         """Goes to a pose, in a straight line on every axis; a zero duration is a cut."""
+        _check_duration(duration_s)
         self._settle(now)
         if duration_s < SHORTEST_S:
             self.cut(pose, now)
@@ -231,7 +233,7 @@ class Director:
         return DirectorStatus(
             moving=now < motion.end_s and not (playing and self._frozen),
             preset=self._preset.name if self._preset else None,
-            progress=motion.share(now)[1] if isinstance(motion, Playing) else float(now >= motion.end_s),
+            progress=motion.progress(now) if isinstance(motion, Playing) else float(now >= motion.end_s),
             remaining_s=self._remaining_s(now),
             limited=tuple(name for name in AXES if name in at_limit or name in self._reduced),
             frozen=self._frozen,
@@ -262,22 +264,18 @@ class Director:
         return preset
 
     def _play(self, preset: Preset, now: float, speed: float) -> None:
-        path = preset.path(self.distance_m(now), preset.duration_s)
         before = self._glide(now)
-        if preset.relative:
-            path = Shifted(path, before.goal)
-        timing = preset.timing()
-        path, reduced = fitted(path, timing, self.limits, preset.duration_s)
+        path, reduced = self._path(preset, before.goal, now)
         if preset.start == "cut":
             before = Glide.resting(path.at(1.0 if preset.reverse else 0.0), now)
         rate = speed * self._speed
         playing = Playing(
             path=path,
-            timing=timing,
+            timing=preset.timing(),
             duration_s=preset.duration_s,
             delay_s=preset.delay_s,
             passes={"hold": 1, "return": 2}.get(preset.on_end, math.inf),
-            alternate=preset.on_end in ("return", "ping-pong"),
+            alternate=preset.on_end in ALTERNATING,
             reverse=preset.reverse,
             clock=MoveClock(now, 0.0, rate, rate),
             before=before,
@@ -289,11 +287,17 @@ class Director:
         self._move_speed = speed
 
     def _cut_to_end(self, preset: Preset, now: float) -> None:
+        path, reduced = self._path(preset, self._glide(now).goal, now)
+        self._begin(Glide.resting(path.at(0.0 if preset.reverse else 1.0), now), preset, reduced)
+
+    def _path(self, preset: Preset, here: AxisValues, now: float) -> tuple[Path, tuple[str, ...]]:
+        """Within the limits, and the axes that it was made smaller for."""
         path = preset.path(self.distance_m(now), preset.duration_s)
         if preset.relative:
-            path = Shifted(path, self._glide(now).goal)
-        path, reduced = fitted(path, preset.timing(), self.limits, preset.duration_s)
-        self._begin(Glide.resting(path.at(0.0 if preset.reverse else 1.0), now), preset, reduced)
+            path = Shifted(path, here)
+        alternates = preset.on_end in ALTERNATING
+        forwards, backwards = not preset.reverse or alternates, preset.reverse or alternates
+        return fitted(path, phases(preset.timing(), preset.duration_s, forwards, backwards), self.limits)
 
     def _begin(
         self, motion: Glide | Playing, preset: Preset | None = None, reduced: tuple[str, ...] = ()
@@ -330,6 +334,11 @@ class Director:
         zoom = math.exp(max(0.0, float(self._motion.values(now)[ZOOM])))
         wanted[[PAN, TILT, X, Y]] /= zoom
         return wanted
+
+
+def _check_duration(duration_s: float | None) -> None:
+    if duration_s is not None and not 0 <= duration_s < math.inf:
+        raise ValueError(f"a duration is never negative: {duration_s:g} s")
 
 
 def _check_distance(metres: float) -> None:

@@ -6,6 +6,7 @@ Knows nothing of presets' names or of commands; everything here is a fixed funct
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -126,6 +127,12 @@ class Playing:
         number = int(min(passed, self.passes - 1))
         return number, min(1.0, passed - number)
 
+    def progress(self, now: float) -> float:
+        """Of the whole, waiting included; of the present pass where there is no end."""
+        if math.isinf(self.passes):
+            return self.share(now)[1]
+        return min(1.0, self.clock.elapsed(now) / self.total_s)
+
     def values(self, now: float) -> AxisValues:
         number, share = self.share(now)
         done = self.timing.value(share)
@@ -179,9 +186,14 @@ class Playing:
         return self.reverse != (self.alternate and number % 2 == 1)
 
 
-def fitted(path: Path, timing: Timing, limits: Limits, duration_s: float) -> tuple[Path, tuple[str, ...]]:
+def phases(timing: Timing, duration_s: float, forwards: bool, backwards: bool) -> list[float]:
+    """Where on its path a move will be, overshoots included."""
+    ways = [timing.value(share) for share in _samples(duration_s)]
+    return ways * forwards + [1 - phase for phase in ways] * backwards
+
+
+def fitted(path: Path, phases: Sequence[float], limits: Limits) -> tuple[Path, tuple[str, ...]]:
     """The path, made smaller until it lies within the limits, and the axes that asked for it."""
-    phases = [timing.value(share) for share in _samples(duration_s)]
     beyond: AxisFlags = np.any(limits.beyond(np.array([path.at(phase) for phase in phases])), axis=0)
     if not beyond.any():
         return path, ()

@@ -92,6 +92,7 @@ def test_times_must_rise() -> None:
         Trajectory([Keyframe(0.5, Pose()), Keyframe(0.5, Pose())])
 
 
+@settings(deadline=None)
 @given(angle, st.floats(-1.2, 1.2), st.floats(0.3, 2.0))
 def test_an_orbit_looks_at_the_subject_from_its_radius(
     azimuth: float, elevation: float, radius: float
@@ -110,6 +111,7 @@ def test_orbiting_right_and_up_goes_right_and_up() -> None:
     assert tilt < 0
 
 
+@settings(deadline=None)
 @given(poses)
 def test_logarithm_and_exponential_undo_each_other(pose: Pose) -> None:
     again = exponential(logarithm(pose.rotation))

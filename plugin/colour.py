@@ -33,8 +33,7 @@ LUMA_OF_RED_AND_BLUE: dict[MatrixName, tuple[float, float]] = {
     "bt2020": (0.2627, 0.0593),
 }
 
-# FFmpeg's AVColorSpace and AVColorRange (libavutil/pixfmt.h), and swscale's own numbers (swscale.h), as
-# plain integers: PyAV takes them in every version, while names come and go in its enums.
+# FFmpeg's AVColorSpace and AVColorRange (libavutil/pixfmt.h).
 MATRIX_OF_TAG: dict[int, MatrixName] = {
     1: "bt709",
     4: "bt601",
@@ -45,17 +44,31 @@ MATRIX_OF_TAG: dict[int, MatrixName] = {
     10: "bt2020",
 }
 FULL_OF_TAG = {1: False, 2: True}
-SWS_SPACE: dict[MatrixName, int] = {"rgb": 1, "bt601": 5, "bt709": 1, "bt2020": 9}
-SWS_LIMITED, SWS_FULL = 1, 2
-# Point sampling, chroma at full size, accurate rounding. Left to its defaults, swscale is off by up to 3
-# code values from 4:2:0 and blurs chroma.
-SWS_EXACT = 0x10 | 0x2000 | 0x40000
+# swscale only unpacks: its matrices and ranges differ from one PyAV to the next, and with its default flags
+# chroma is blurred. Point sampling, chroma at full size, accurate rounding (swscale.h).
+SWS_UNPACK = 0x10 | 0x2000 | 0x40000
 
 PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 FIXED_POINT = 1024  # of cv2.transform for three bytes to three
 LUMA_AT = {"yuyv422": 0, "uyvy422": 1}  # of the two bytes of a pixel
 
-_thread = threading.local()  # a swscale context serves one thread
+
+class Workspace(threading.local):
+    """What a thread keeps between pictures: fresh memory costs more than the arithmetic done in it."""
+
+    def __init__(self) -> None:
+        self.reformatter = VideoReformatter()
+        self._arrays: dict[str, Plane] = {}
+
+    def array(self, use: str, *shape: int) -> Plane:
+        """The same array as last time, if it was of this shape."""
+        kept = self._arrays.get(use)
+        if kept is None or kept.shape != shape:
+            kept = self._arrays[use] = np.empty(shape, np.uint8)
+        return kept
+
+
+_workspace = Workspace()
 
 
 def colour_of(frame: av.VideoFrame, untagged: Colour | None = None) -> Colour:
@@ -79,9 +92,17 @@ def guessed_colour(width: int, height: int, full_range: bool = False) -> Colour:
 
 def to_rgb(frame: av.VideoFrame, untagged: Colour | None = None) -> Pixels:
     """Any pixel format, any size. ``untagged``: what to take a picture for that does not say."""
+    name = frame.format.name
+    if frame.format.is_rgb or frame.format.has_palette or name.startswith("gray"):
+        return cast(Pixels, np.ascontiguousarray(_unpacked_by_swscale(frame, "rgb24").to_ndarray()))
     colour = colour_of(frame, untagged)
+    if any(plane.line_size < 0 for plane in frame.planes):  # bottom-up: PyAV 15 reads it from the wrong end
+        frame = _unpacked_by_swscale(frame, "yuv444p10le")
     planes = _eight_bit_planes(frame)
-    return _by_swscale(frame, colour) if planes is None else _by_matrix(*planes, colour)
+    if planes is None:  # the same range on both sides, so that swscale leaves it alone
+        full = "j" if name.startswith("yuvj") else ""
+        planes = _planar(_unpacked_by_swscale(frame, f"yuv{full}{_subsampling(frame)}p"))
+    return _by_matrix(*planes, colour)
 
 
 def packed_to_rgb(packed: Plane, luma_at: int, colour: Colour) -> Pixels:
@@ -113,9 +134,12 @@ def to_nv12(rgb: Pixels, out: Plane | None = None) -> Plane:
         raise ValueError(f"out must be contiguous uint8 {shape}, not {out.dtype} {out.shape}")
     luma, chroma = split_nv12(out)
     to_yuv = _to_yuv(BT709_LIMITED)
-    cv2.extractChannel(cv2.transform(rgb, to_yuv), 0, dst=luma)
-    half = cv2.resize(rgb, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    cv2.mixChannels([cv2.transform(half, to_yuv)], [chroma], [1, 0, 2, 1])
+    yuv = _workspace.array("yuv", height, width, 3)
+    cv2.extractChannel(cv2.transform(rgb, to_yuv, dst=yuv), 0, dst=luma)
+    half = _workspace.array("half", height // 2, width // 2, 3)
+    cv2.resize(rgb, (width // 2, height // 2), dst=half, interpolation=cv2.INTER_AREA)
+    half_yuv = _workspace.array("half_yuv", height // 2, width // 2, 3)
+    cv2.mixChannels([cv2.transform(half, to_yuv, dst=half_yuv)], [chroma], [1, 0, 2, 1])
     return out
 
 
@@ -144,18 +168,19 @@ def _by_matrix(luma: Plane, u: Plane, v: Plane, colour: Colour) -> Pixels:
     height, width = luma.shape
     down, across = -(-height // u.shape[0]), -(-width // u.shape[1])
     size = (u.shape[1] * across, u.shape[0] * down)
-    full = [cv2.resize(c, size, interpolation=cv2.INTER_NEAREST)[:height, :width] for c in (u, v)]
-    return cast(Pixels, cv2.transform(cv2.merge([luma, *full]), _from_yuv(colour)))
+    full = [_workspace.array(use, *reversed(size)) for use in ("u", "v")]
+    for chroma, large in zip((u, v), full, strict=True):
+        cv2.resize(chroma, size, dst=large, interpolation=cv2.INTER_NEAREST)
+    yuv = _workspace.array("yuv", height, width, 3)
+    cv2.merge([luma, *(large[:height, :width] for large in full)], dst=yuv)
+    return cast(Pixels, cv2.transform(yuv, _from_yuv(colour)))
 
 
 def _eight_bit_planes(frame: av.VideoFrame) -> tuple[Plane, Plane, Plane] | None:
     """Y, U and V of the formats that live sources send; None where swscale has to unpack."""
     name = frame.format.name
-    if any(plane.line_size < 0 for plane in frame.planes):
-        return None  # bottom-up; PyAV 14 hands out such a plane from its wrong end
     if name in PLANAR:
-        y, u, v = (_rows(plane, plane.width) for plane in frame.planes)
-        return y, u, v
+        return _planar(frame)
     if name == "nv12":
         chroma = _rows(frame.planes[1], frame.planes[1].width * 2)
         pairs = chroma.reshape(chroma.shape[0], -1, 2)
@@ -164,6 +189,11 @@ def _eight_bit_planes(frame: av.VideoFrame) -> tuple[Plane, Plane, Plane] | None
         packed = _rows(frame.planes[0], frame.width * 2)
         return _unpacked(packed.reshape(frame.height, frame.width, 2), LUMA_AT[name])
     return None
+
+
+def _planar(frame: av.VideoFrame) -> tuple[Plane, Plane, Plane]:
+    y, u, v = (_rows(plane, plane.width) for plane in frame.planes)
+    return y, u, v
 
 
 def _rows(plane: VideoPlane, row_bytes: int) -> Plane:
@@ -182,20 +212,13 @@ def _channel(picture: Plane, index: int) -> Plane:
     return cast(Plane, cv2.extractChannel(picture, index))
 
 
-def _by_swscale(frame: av.VideoFrame, colour: Colour) -> Pixels:
-    if not hasattr(_thread, "reformatter"):
-        _thread.reformatter = VideoReformatter()
-    reformatter: VideoReformatter = _thread.reformatter
-    rgb = reformatter.reformat(
-        frame,
-        format="rgb24",
-        src_colorspace=SWS_SPACE[colour.matrix],
-        dst_colorspace=SWS_SPACE[colour.matrix],
-        interpolation=SWS_EXACT,
-        src_color_range=SWS_FULL if colour.full_range else SWS_LIMITED,
-        dst_color_range=SWS_FULL,
-    )
-    return cast(Pixels, np.ascontiguousarray(rgb.to_ndarray()))
+def _subsampling(frame: av.VideoFrame) -> str:
+    chroma = frame.format.chroma_width(64), frame.format.chroma_height(64)
+    return {(32, 32): "420", (32, 64): "422"}.get(chroma, "444")
+
+
+def _unpacked_by_swscale(frame: av.VideoFrame, format_name: str) -> av.VideoFrame:
+    return _workspace.reformatter.reformat(frame, format=format_name, interpolation=SWS_UNPACK)
 
 
 def _is_full(format_name: str) -> bool:

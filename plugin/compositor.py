@@ -20,7 +20,7 @@ from engine.frames import Frame, Pixels
 from plugin.colour import to_nv12
 from plugin.config import CameraConfig, PictureConfig
 from plugin.control.switcher import Mode, View
-from plugin.ladder import Health, Ladder, Rung
+from plugin.ladder import Health, Ladder, Rung, best_rung
 from plugin.shared_frames import SharedPicture
 from plugin.sinks.base import OutputFormat
 from plugin.slate import make_slate, parse_colour
@@ -50,7 +50,7 @@ class Compositor:
         self._source: Frame | None = None
         self._source_picture: tuple[Frame, Picture] | None = None
         self._engine: tuple[SharedPicture, Picture] | None = None
-        self._ladder = Ladder()
+        self._ladder: Ladder | None = None  # until the first picture
         self._shown = Layer.SLATE
         self._previous: Layer | None = None
         self._changed_s = 0.0
@@ -60,7 +60,7 @@ class Compositor:
 
     @property
     def rung(self) -> Rung:
-        return self._ladder.rung
+        return self._ladder.rung if self._ladder else Rung.SLATE
 
     @property
     def shown(self) -> Layer:
@@ -89,7 +89,11 @@ class Compositor:
         """The picture for the instant ``now``, NV12, in a buffer of its own."""
         with self._lock:
             source, engine = self._source, self._engine
-        self._ladder = self._ladder.step(_health(source, engine, engine_interval_s, now), now)
+        health = _health(source, engine, engine_interval_s, now)
+        if self._ladder is None:  # the show begins with what there is, without a fade from nothing
+            self._ladder = Ladder(best_rung(health))
+            self._shown = self._layer_for(view.mode)
+        self._ladder = self._ladder.step(health, now)
         self._show(self._layer_for(view.mode), view.mode, now)
         out = self._draw(self._shown, view.pose, subject_distance_m)
         share = (now - self._changed_s) / self._fade_s if self._fade_s else 1.0
@@ -105,11 +109,11 @@ class Compositor:
     def _layer_for(self, mode: Mode) -> Layer:
         if mode is Mode.FREEZE:
             return Layer.STILL
-        if mode is Mode.SLATE or self._ladder.rung is Rung.SLATE:
+        if mode is Mode.SLATE or self.rung is Rung.SLATE:
             return Layer.SLATE
         if mode in (Mode.BYPASS, Mode.PANIC):
             return Layer.UNMOVED
-        return Layer.CLEAN if self._ladder.rung is Rung.CLEAN else Layer.ENGINE
+        return Layer.CLEAN if self.rung is Rung.CLEAN else Layer.ENGINE
 
     def _show(self, layer: Layer, mode: Mode, now: float) -> None:
         if layer is self._shown:

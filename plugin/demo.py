@@ -29,8 +29,8 @@ from plugin.session import Session
 CLIP = Path(__file__).parent / "docs" / "presenter.mp4"
 CUES = (  # seconds from the start, preset, seconds that it takes
     (1.0, "push-in", 3.0),
-    (4.5, "orbit-left", 3.5),
-    (8.5, "orbit-right", 3.5),
+    (4.5, "arc-left", 3.5),
+    (8.5, "arc-right", 3.5),
     (12.5, "wide", 1.5),
 )
 LENGTH_S = 15.0

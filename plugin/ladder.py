@@ -38,7 +38,7 @@ class Health(NamedTuple):
 class Ladder:
     """``better_since_s``: since when a higher rung has been possible, if it has."""
 
-    rung: Rung = Rung.SLATE
+    rung: Rung
     better_since_s: float | None = None
 
     def step(self, health: Health, now: float) -> Ladder:

@@ -19,7 +19,7 @@ from engine.engines.base import EngineSettings
 from engine.frames import Frame
 from plugin.clock import Clock, MonotonicClock
 from plugin.compositor import Compositor
-from plugin.config import LimitsConfig, SessionConfig
+from plugin.config import LimitsConfig, ObsConfig, SessionConfig
 from plugin.control.commands import Command
 from plugin.control.osc import OscServer
 from plugin.control.switcher import Switcher
@@ -27,6 +27,8 @@ from plugin.control.web import WebServer
 from plugin.engine_host import EngineHost
 from plugin.latency import Latencies
 from plugin.library import PresetLibrary
+from plugin.obs.client import ObsClient
+from plugin.obs.tally import TallyWatcher
 from plugin.pacer import Pacer
 from plugin.sinks.base import OutputFormat, Sink, SinkRunner
 from plugin.sinks.factory import make_sink
@@ -37,6 +39,7 @@ from plugin.warp import Plane
 
 log = logging.getLogger(__name__)
 
+FIRST_PICTURE_S = 1.5  # how long the output waits to begin with a picture instead of the slate
 LARGEST_PICTURE = (1920, 1080)  # that an engine is given, unless the output is larger
 
 
@@ -59,7 +62,7 @@ class Session:
         )
         self.switcher = Switcher(self.library, director, {"reload": self._reload, "reset": self._reset})
         self.compositor = Compositor(self.output, config.camera, config.picture)
-        self.source = SourceRunner(make_source(config.source, self.clock), self.clock)
+        self.source = SourceRunner(make_source(config.source, self.clock, config.obs), self.clock)
         self.engine = EngineHost(engine_settings(config), self.clock)
         sinks = [*(make_sink(sink) for sink in config.sinks), *extra_sinks]
         self.sinks = [SinkRunner(sink, self.output) for sink in sinks]
@@ -67,10 +70,14 @@ class Session:
         self.osc = OscServer(config.osc, self.apply, self.state, self.clock, self.refused)
         preview = next((sink for sink in sinks if isinstance(sink, PreviewSink)), None)
         self.web = WebServer(config.web, self, self.state, self.clock, preview, config.osc)
+        self._obs = _obs_client(config.obs)
+        if self._obs is not None:
+            TallyWatcher(self._obs, config.obs.tally_input, self._tell_tally)
         self.latency = Latencies()
         self._control = Latencies()
         self._applied_s: float | None = None  # the oldest command that no picture has shown yet
         self._stop = threading.Event()
+        self._has_picture = threading.Event()
         self.on_air: deque[tuple[float, float]] = deque(maxlen=100)
         """When a command came in, and when the first picture that obeys it was due."""
         self._threads = [
@@ -88,19 +95,22 @@ class Session:
         self.stop()
 
     def start(self) -> None:
-        """Control first: a port in use is found before anything is on air."""
+        """Control first: a port in use is found before anything is on air. Takes up to two seconds."""
         try:
             self.osc.start()
             if self.config.web.enabled:
                 self.web.start()
             self.library.watch(self._stop, lambda: None)
-            for sink in self.sinks:
-                sink.start()
-            self.pacer.start()
             self.engine.start()
             self.source.start()
             for thread in self._threads:
                 thread.start()
+            if self._obs is not None:
+                self._obs.start()
+            self._has_picture.wait(FIRST_PICTURE_S)
+            for sink in self.sinks:
+                sink.start()
+            self.pacer.start()
         except BaseException:
             self.stop()
             raise
@@ -110,6 +120,8 @@ class Session:
         self._stop.set()
         self.osc.stop()
         self.web.stop()
+        if self._obs is not None:
+            self._obs.stop()
         self.source.stop()
         for thread in self._threads:
             if thread.ident is not None:
@@ -157,6 +169,11 @@ class Session:
     def presets(self) -> list[dict[str, object]]:
         return self.switcher.presets()
 
+    def _tell_tally(self, program: bool | None, preview: bool) -> None:
+        """To the operator's buttons, and on to the camera's own lamp where the source has one."""
+        self.switcher.set_tally(program, preview)
+        self.source.set_tally(bool(program), preview)
+
     def _feed_engine(self) -> None:
         while not self._stop.is_set():
             frame: Frame | None = self.source.frames.take(0.2)
@@ -169,6 +186,7 @@ class Session:
             picture = self.engine.take(0.2)
             if picture is not None:
                 self.compositor.set_engine_picture(picture)
+                self._has_picture.set()
 
     def _compose(self, due_s: float) -> Plane:
         applied_s, self._applied_s = self._applied_s, None
@@ -191,6 +209,10 @@ class Session:
 
     def _reset(self, command: Command, now: float) -> None:
         self.engine.reset()
+
+
+def _obs_client(config: ObsConfig) -> ObsClient | None:
+    return ObsClient(config.host, config.port, config.password) if config.enabled else None
 
 
 def limits_from(config: LimitsConfig) -> Limits:

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from engine.errors import SourceError
 from engine.frames import Frame
@@ -37,6 +37,13 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Releases everything. May be called at any time after ``open`` was, also twice."""
+
+
+@runtime_checkable
+class HasTally(Protocol):
+    """A source with a lamp: it is told when its picture is on program or in preview, from any thread."""
+
+    def set_tally(self, program: bool, preview: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,10 @@ class SourceRunner:
         """Seconds since the newest frame; infinite before the first."""
         frame = self.frames.latest()
         return float("inf") if frame is None else now - frame.arrived_s
+
+    def set_tally(self, program: bool, preview: bool) -> None:
+        if isinstance(self._source, HasTally):
+            self._source.set_tally(program, preview)
 
     def _set(self, state: State, detail: str = "") -> None:
         with self._lock:

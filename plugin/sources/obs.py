@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import logging
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -106,7 +106,7 @@ class ObsScreenshots:
         if not answer.status:
             raise SourceError(f"{self.name}: OBS has no picture of it. Is there a source of this name?")
         _, _, data = answer.datain["imageData"].partition(",")
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise SourceError(f"{self.name}: OBS sent a picture that is no JPEG. Use the OBS script's tap.")
-        return picture.astype(np.uint8, copy=False)
+        return cast(Pixels, cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))

@@ -107,6 +107,8 @@ class Reader:
                 frames = cast("list[av.VideoFrame]", packet.decode())
             except av.InvalidDataError:
                 frames = []
+            except av.FFmpegError as error:
+                raise _error(self._opening, _reason(error, READ_TIMEOUT_S)) from error
             damaged = 0 if frames else damaged + 1
             if damaged > DAMAGED_LIMIT:
                 raise _error(self._opening, f"no picture could be decoded from {damaged} packets in a row")
@@ -146,7 +148,7 @@ class Reader:
 
 
 class LiveSource:
-    """Delivers pictures as they come. Of several ways to open it, the first that works is taken.
+    """Delivers pictures as they come. Of several ways to open it, the first that gives one is taken.
 
     Reading waits for at most READ_TIMEOUT_S, after which a live source counts as lost.
     """
@@ -154,6 +156,7 @@ class LiveSource:
     def __init__(self, openings: Sequence[Opening], clock: Clock) -> None:
         self.name = openings[0].name
         self.reader: Reader | None = None
+        self._first: Frame | None = None
         self._openings = openings
         self._clock = clock
 
@@ -161,14 +164,16 @@ class LiveSource:
         for opening in self._openings:
             try:
                 self.reader = Reader(opening, self._clock)
+                self._first = self.reader.next()
                 return
             except SourceError:
+                self.close()
                 if opening is self._openings[-1]:
                     raise
 
     def read(self, timeout_s: float) -> Frame | None:
         assert self.reader is not None, "read before open"
-        frame = self.reader.next()
+        frame, self._first = self._first or self.reader.next(), None
         if frame is None:
             raise SourceError(f"{self.name}: the sender ended it. {self._openings[0].advice}")
         return frame
@@ -176,7 +181,7 @@ class LiveSource:
     def close(self) -> None:
         if self.reader is not None:
             self.reader.close()
-            self.reader = None
+        self.reader = self._first = None
 
 
 class Stamps:
@@ -199,7 +204,6 @@ class Deinterlacer:
 
     def __init__(self, like: av.VideoFrame, time_base: Fraction) -> None:
         self._shape = _shape(like)
-        self._tags: list[tuple[int, int]] = []
         self._graph = Graph()
         source = self._graph.add_buffer(
             width=like.width, height=like.height, format=like.format, time_base=time_base

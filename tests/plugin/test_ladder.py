@@ -53,7 +53,7 @@ def test_hold_and_engine_show_the_same_picture_and_change_at_once() -> None:
 
 @given(st.lists(st.sampled_from([GOOD, ENGINE_LATE, ENGINE_GONE, SOURCE_GONE]), max_size=60))
 def test_what_is_on_air_is_never_better_than_the_pictures_allow(healths: list[Health]) -> None:
-    ladder = Ladder()
+    ladder = Ladder(Rung.SLATE)
     for i, health in enumerate(healths):
         ladder = ladder.step(health, 0.1 * i)
         assert ladder.rung >= best_rung(health)

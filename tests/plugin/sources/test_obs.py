@@ -69,7 +69,7 @@ class Tap:
             try:
                 with av.open(Whole(connection), "w", format="nut", options=PROMPT) as container:
                     self._send(container)
-            except OSError:
+            except (OSError, av.FFmpegError):  # the reader went away
                 return
 
     def _send(self, container: Any) -> None:

@@ -6,6 +6,7 @@
     ├── SourceError         a source cannot be opened or has gone; the runner reconnects
     ├── SinkError           a sink cannot be opened or has gone; the runner reconnects
     ├── EngineError         an engine cannot be built or refuses its input
+    │   └── WeightsError    a file of weights is damaged, of an unknown kind, or does not fit
     ├── CommandError        an OSC, web or hotkey command that was not understood; nothing changed
     └── ObsError            OBS or obs-websocket refused or is not there
 
@@ -45,6 +46,10 @@ class SinkError(RealCamError):
 
 class EngineError(RealCamError):
     """An engine cannot be built, or refuses its input."""
+
+
+class WeightsError(EngineError):
+    """A file of weights cannot be used: damaged, of an unknown kind, unsafe, or of another shape."""
 
 
 class CommandError(RealCamError):

@@ -19,14 +19,12 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from plugin.clock import MonotonicClock
 from plugin.config import (
     EngineConfig,
+    MemorySinkConfig,
     OscConfig,
     OutputConfig,
-    PatternSource,
+    PatternSourceConfig,
     SessionConfig,
     WebConfig,
-)
-from plugin.config import (
-    MemorySink as MemorySinkConfig,
 )
 from plugin.latency import quantiles
 from plugin.session import Session
@@ -78,7 +76,9 @@ def bench_live(seconds: float, *, engine: EngineConfig, output: OutputConfig) ->
     """Runs a session on the pattern for that long and returns the figures (milliseconds)."""
     seen = Observations()
     config = SessionConfig(
-        source=PatternSource(kind="pattern", width=output.width, height=output.height, rate=output.rate),
+        source=PatternSourceConfig(
+            kind="pattern", width=output.width, height=output.height, rate=output.rate
+        ),
         sinks=[MemorySinkConfig(kind="memory")],
         output=output,
         engine=engine,
@@ -159,16 +159,12 @@ def _control_to_photon_ms(
 ) -> list[float]:
     """From each jump's sending to the arrival of the first picture that shows it.
 
-    A camera that pans to the right moves its picture to the left: past the middle of where the
-    stamp has been, over the whole run.
+    A camera that pans to the right moves its picture to the left: past the middle between the two
+    places where the stamp has been.
     """
-    middle = float(np.median([x for _, x in positions])) if positions else 0.0
-    left, right = (
-        [x for _, x in positions if x < middle],
-        [x for _, x in positions if x >= middle],
-    )
-    if left and right:
-        middle = (float(np.median(left)) + float(np.median(right))) / 2
+    if not positions:
+        return []
+    middle = float(np.mean(np.quantile([x for _, x in positions], (0.1, 0.9))))
     found = []
     for (sent_s, pan), until_s in zip(jumps, [sent for sent, _ in jumps[1:]] + [float("inf")], strict=True):
         for arrived_s, x in positions:

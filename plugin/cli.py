@@ -140,6 +140,38 @@ def bench_live(
         json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
+@bench_app.command("model")
+def bench_model(
+    size: Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")] = "mini",
+    resolution: Annotated[
+        str | None, typer.Option(help="Height and width, as 480x832; default: the size's own.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps.", min=1)] = 4,
+    window: Annotated[int, typer.Option(help="Pairs that a chunk sees, its own included.", min=1)] = 6,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Time the cache against recomputing, and us against diffusers.")
+    ] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Count what a model will cost on which GPU; the mini is measured on this machine, too."""
+    from engine.eval import bench
+    from engine.model.config import model_config
+
+    config = model_config(size)
+    height, width = (config.size[1], config.size[0]) if resolution is None else _parsed_pair(resolution)
+    with out.status("Counting …"):
+        figures = bench.estimate_model(size, width, height, steps, window)
+    if size == "mini":
+        with out.status("Measuring …"):
+            figures |= bench.measure_model(size, steps, window)
+    if compare:
+        with out.status("Comparing …"):
+            figures |= {"compare": bench.compare()}
+    out.print_json(data=figures)
+    if json_path:
+        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
 def _go_on_air(config: SessionConfig, verbose: bool) -> None:
     from plugin.session import Session
     from plugin.status import status_panel
@@ -200,10 +232,15 @@ def _validated(base: dict[str, Any]) -> SessionConfig:
 def _parsed_size(text: str | None) -> dict[str, int]:
     if text is None:
         return {}
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
+    width, height = _parsed_pair(text)
+    return {"width": width, "height": height}
+
+
+def _parsed_pair(text: str) -> tuple[int, int]:
+    first, cross, second = text.lower().partition("x")
+    if not (cross and first.isdigit() and second.isdigit()):
         raise ConfigError(f"a size is written as 1280x720, found {text!r}")
-    return {"width": int(width), "height": int(height)}
+    return int(first), int(second)
 
 
 def main() -> None:

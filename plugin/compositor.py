@@ -146,10 +146,14 @@ class Compositor:
     def _reproject(
         self, picture: Picture, shows: Pose, wanted: Pose, distance_m: float, out: Picture
     ) -> None:
-        """``picture`` shows the scene from pose ``shows``; draws it as from pose ``wanted``."""
-        lens = Intrinsics.from_horizontal_fov(picture.width, picture.height, self._fov)
+        """``picture`` shows the scene from pose ``shows``; draws it as from pose ``wanted``.
+
+        An engine's picture may be of another shape than its source: the pixels are then not square.
+        """
+        assert self._source is not None
+        lens = Intrinsics.from_horizontal_fov(self._source.width, self._source.height, self._fov)
         to_output = plane_homography(lens, self._output_lens(lens), wanted, distance_m)
-        to_picture = plane_homography(lens, lens, shows, distance_m)
+        to_picture = plane_homography(lens, lens.scaled(picture.width, picture.height), shows, distance_m)
         homography: Matrix = to_output @ np.linalg.inv(to_picture)
         reproject(picture, homography, out, self._border)
 

@@ -34,13 +34,13 @@ Even = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-class FileSource(Strict):
+class FileSourceConfig(Strict):
     kind: Literal["file"]
     path: Path
     loop: bool = True
 
 
-class DeviceSource(Strict):
+class DeviceSourceConfig(Strict):
     """A camera of this machine: "/dev/video0", "video=USB Camera" (Windows), "0" (macOS)."""
 
     kind: Literal["device"]
@@ -50,12 +50,12 @@ class DeviceSource(Strict):
     rate: Rate | None = None
 
 
-class UrlSource(Strict):
+class UrlSourceConfig(Strict):
     kind: Literal["url"]
     url: str
 
 
-class ObsSource(Strict):
+class ObsSourceConfig(Strict):
     """The tap of the OBS script on ``port``; ``screenshots_of`` instead polls pictures (a few a second)."""
 
     kind: Literal["obs"]
@@ -63,14 +63,14 @@ class ObsSource(Strict):
     screenshots_of: str | None = None
 
 
-class NdiSource(Strict):
+class NdiSourceConfig(Strict):
     """``name``: a part of the NDI source's name; the first match is taken."""
 
     kind: Literal["ndi"]
     name: str
 
 
-class PatternSource(Strict):
+class PatternSourceConfig(Strict):
     kind: Literal["pattern"]
     width: Even = 1280
     height: Even = 720
@@ -78,17 +78,23 @@ class PatternSource(Strict):
 
 
 SourceConfig = Annotated[
-    FileSource | DeviceSource | UrlSource | ObsSource | NdiSource | PatternSource, Field(discriminator="kind")
+    FileSourceConfig
+    | DeviceSourceConfig
+    | UrlSourceConfig
+    | ObsSourceConfig
+    | NdiSourceConfig
+    | PatternSourceConfig,
+    Field(discriminator="kind"),
 ]
 
 
-class VirtualCameraSink(Strict):
+class VirtualCameraSinkConfig(Strict):
     kind: Literal["virtual-camera"]
     device: str | None = None
     backend: str | None = None
 
 
-class ObsMediaSink(Strict):
+class ObsMediaSinkConfig(Strict):
     """Waits on loopback for the media source that ``obs add`` puts into OBS."""
 
     kind: Literal["obs-media"]
@@ -96,17 +102,17 @@ class ObsMediaSink(Strict):
     port: Port = 9462
 
 
-class NdiSink(Strict):
+class NdiSinkConfig(Strict):
     kind: Literal["ndi"]
     name: str = "RealCam"
 
 
-class FileSink(Strict):
+class FileSinkConfig(Strict):
     kind: Literal["file"]
     path: Path
 
 
-class PreviewSink(Strict):
+class PreviewSinkConfig(Strict):
     """The picture on the control page."""
 
     kind: Literal["preview"]
@@ -114,13 +120,18 @@ class PreviewSink(Strict):
     rate: Rate = Fraction(15)
 
 
-class MemorySink(Strict):
+class MemorySinkConfig(Strict):
     kind: Literal["memory"]
     length: Annotated[int, Field(ge=1, le=10_000)] = 2
 
 
 SinkConfig = Annotated[
-    VirtualCameraSink | ObsMediaSink | NdiSink | FileSink | PreviewSink | MemorySink,
+    VirtualCameraSinkConfig
+    | ObsMediaSinkConfig
+    | NdiSinkConfig
+    | FileSinkConfig
+    | PreviewSinkConfig
+    | MemorySinkConfig,
     Field(discriminator="kind"),
 ]
 
@@ -145,11 +156,20 @@ class CameraConfig(Strict):
     limits: LimitsConfig = LimitsConfig()
 
 
-EngineName = Literal["planar"]
+EngineName = Literal["planar", "student"]
+ModelName = Literal["mini", "wan-1.3b", "wan2.2-5b"]
 
 
 class EngineConfig(Strict):
+    """``model`` and what follows are the student's: its size, its weights (a file or a name of
+    ``weights list``), and on a GPU whether to compile it and to use 8 bit floating point.
+    """
+
     name: EngineName = "planar"
+    model: ModelName = "mini"
+    weights: str | None = None
+    compile: bool = False
+    fp8: bool = False
     delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 

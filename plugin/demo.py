@@ -15,11 +15,11 @@ from plugin.bench import free_port, send_osc, wait_until_live
 from plugin.config import (
     EngineConfig,
     EngineName,
-    FileSink,
-    FileSource,
+    FileSinkConfig,
+    FileSourceConfig,
     OscConfig,
     OutputConfig,
-    PreviewSink,
+    PreviewSinkConfig,
     SessionConfig,
     WebConfig,
 )
@@ -43,8 +43,8 @@ def run_demo(
 ) -> dict[str, object]:
     """Plays the cues and returns the figures. ``opened`` is told the address of the live page."""
     config = SessionConfig(
-        source=FileSource(kind="file", path=clip),
-        sinks=[FileSink(kind="file", path=output), PreviewSink(kind="preview")],
+        source=FileSourceConfig(kind="file", path=clip),
+        sinks=[FileSinkConfig(kind="file", path=output), PreviewSinkConfig(kind="preview")],
         output=OutputConfig(width=1280, height=720, rate=Fraction(30)),
         engine=EngineConfig(name=engine),
         osc=OscConfig(port=preferred_port(9000, socket.SOCK_DGRAM)),

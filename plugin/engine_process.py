@@ -22,7 +22,10 @@ from engine.engines.base import Engine, EngineSettings
 from engine.errors import EngineError
 from plugin.shared_frames import RingAddress, SharedPicture, SharedRing
 
-ENGINES = {"planar": ("engine.engines.planar", "PlanarEngine")}
+ENGINES = {
+    "planar": ("engine.engines.planar", "PlanarEngine"),
+    "student": ("engine.engines.student", "StudentEngine"),
+}
 
 WAKE, RESET = b"w", b"r"
 IDLE_BEAT_S = 0.1
@@ -40,7 +43,7 @@ def build_engine(settings: EngineSettings) -> Engine:
     if settings.name not in ENGINES:
         raise EngineError(f"there is no engine {settings.name!r}; there are: {', '.join(sorted(ENGINES))}")
     module, name = ENGINES[settings.name]
-    engine: Engine = getattr(import_module(module), name)()
+    engine: Engine = getattr(import_module(module), name)(settings)
     return engine
 
 

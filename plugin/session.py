@@ -239,5 +239,10 @@ def engine_settings(config: SessionConfig) -> EngineSettings:
         ),
         horizontal_fov=radians(config.camera.horizontal_fov_deg),
         subject_distance_m=config.camera.subject_distance_m,
+        aspect=config.output.width / config.output.height,
         delay_s=config.engine.delay_ms / 1000,
+        model=config.engine.model,
+        weights=config.engine.weights,
+        compile=config.engine.compile,
+        fp8=config.engine.fp8,
     )

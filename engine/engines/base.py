@@ -23,14 +23,21 @@ class Rendered(NamedTuple):
 class EngineSettings:
     """What an engine is built from; crosses the process border by pickle.
 
-    ``size`` is the largest picture (width, height) that the engine may be given or give.
+    ``size`` is the largest picture (width, height) that the engine may be given or give; ``aspect``
+    is the source's width over its height, in square pixels. What follows ``delay_s`` is for engines
+    with a model: its named size, the weights (None: random ones) and how to run it on a GPU.
     """
 
     name: str
     size: tuple[int, int]
     horizontal_fov: float  # of the source, radians
     subject_distance_m: float
+    aspect: float = 16 / 9
     delay_s: float = 0.0  # added to each step, to see what a slow model does to the show
+    model: str = "mini"
+    weights: str | None = None
+    compile: bool = False
+    fp8: bool = False
 
 
 class Engine(Protocol):

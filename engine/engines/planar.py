@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.camera.geometry import IDENTITY, Pose
-from engine.engines.base import Progress, Rendered
+from engine.engines.base import EngineSettings, Progress, Rendered
 from engine.frames import Pixels
 
 
 class PlanarEngine:
-    chunk = 1
-    size: tuple[int, int] | None = None
+    def __init__(self, settings: EngineSettings) -> None:
+        self.chunk = 1
+        self.size: tuple[int, int] | None = None
 
     def warmup(self, progress: Progress) -> None:
         progress(1.0, "nothing to load")

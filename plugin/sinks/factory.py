@@ -23,17 +23,17 @@ SPELLINGS = (
 
 def make_sink(sink: config.SinkConfig) -> Sink:
     match sink:
-        case config.VirtualCameraSink():
+        case config.VirtualCameraSinkConfig():
             return VirtualCameraSink(sink.device, sink.backend)
-        case config.ObsMediaSink():
+        case config.ObsMediaSinkConfig():
             return ObsMediaSink(sink.host, sink.port)
-        case config.NdiSink():
+        case config.NdiSinkConfig():
             return NdiSink(sink.name)
-        case config.FileSink():
+        case config.FileSinkConfig():
             return FileSink(sink.path)
-        case config.MemorySink():
+        case config.MemorySinkConfig():
             return MemorySink(sink.length)
-        case config.PreviewSink():
+        case config.PreviewSinkConfig():
             from plugin.sinks.preview import PreviewSink
 
             return PreviewSink(sink)
@@ -45,31 +45,31 @@ def parse_sink(text: str) -> config.SinkConfig:
     try:
         match kind, rest:
             case "virtual-camera", _:
-                return config.VirtualCameraSink(kind="virtual-camera", device=rest or None)
+                return config.VirtualCameraSinkConfig(kind="virtual-camera", device=rest or None)
             case "obs-media", "":
-                return config.ObsMediaSink(kind="obs-media")
+                return config.ObsMediaSinkConfig(kind="obs-media")
             case "obs-media", port:
-                return config.ObsMediaSink.model_validate({"kind": "obs-media", "port": port})
+                return config.ObsMediaSinkConfig.model_validate({"kind": "obs-media", "port": port})
             case "ndi", "":
-                return config.NdiSink(kind="ndi")
+                return config.NdiSinkConfig(kind="ndi")
             case "ndi", name:
-                return config.NdiSink(kind="ndi", name=name)
+                return config.NdiSinkConfig(kind="ndi", name=name)
             case "file", path if path:
-                return config.FileSink(kind="file", path=Path(path))
+                return config.FileSinkConfig(kind="file", path=Path(path))
             case "preview", "":
-                return config.PreviewSink(kind="preview")
+                return config.PreviewSinkConfig(kind="preview")
             case "memory", "":
-                return config.MemorySink(kind="memory")
+                return config.MemorySinkConfig(kind="memory")
     except ValidationError as error:
         raise ConfigError(f"cannot send to {text!r}: {error.errors()[0]['msg']}") from error
     if Path(text).suffix.lower() in SUFFIXES:
-        return config.FileSink(kind="file", path=Path(text))
+        return config.FileSinkConfig(kind="file", path=Path(text))
     raise ConfigError(f"cannot send to {text!r}: a sink is written {SPELLINGS}")
 
 
 def default_sinks() -> list[config.SinkConfig]:
     """Where the picture goes when nobody said: a virtual camera if there is one, else straight to OBS."""
-    preview = config.PreviewSink(kind="preview")
+    preview = config.PreviewSinkConfig(kind="preview")
     if driver_installed():
-        return [config.VirtualCameraSink(kind="virtual-camera"), preview]
-    return [config.ObsMediaSink(kind="obs-media"), preview]
+        return [config.VirtualCameraSinkConfig(kind="virtual-camera"), preview]
+    return [config.ObsMediaSinkConfig(kind="obs-media"), preview]

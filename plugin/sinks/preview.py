@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plugin.colour import nv12_to_rgb, split_nv12
-from plugin.config import PreviewSink as PreviewConfig
+from plugin.config import PreviewSinkConfig
 from plugin.sinks.base import OutputFormat, OutputFrame
 
 QUALITY = 80
@@ -30,7 +30,7 @@ class Jpeg(NamedTuple):
 class PreviewSink:
     name = "preview"
 
-    def __init__(self, config: PreviewConfig) -> None:
+    def __init__(self, config: PreviewSinkConfig) -> None:
         self._width = config.width
         self._interval_s = float(1 / config.rate)
         self._early_s = 0.0

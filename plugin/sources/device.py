@@ -16,7 +16,7 @@ import av
 
 from engine.errors import SourceError
 from plugin.clock import Clock
-from plugin.config import DeviceSource as DeviceConfig
+from plugin.config import DeviceSourceConfig
 from plugin.sources.pyav import LiveSource, Opening
 
 SYSFS = Path("/sys/class/video4linux")
@@ -34,7 +34,7 @@ class Device:
 
 
 class DeviceSource(LiveSource):
-    def __init__(self, config: DeviceConfig, clock: Clock, platform: str = sys.platform) -> None:
+    def __init__(self, config: DeviceSourceConfig, clock: Clock, platform: str = sys.platform) -> None:
         self._config = config
         super().__init__(openings(config, platform), clock)
 
@@ -45,7 +45,7 @@ class DeviceSource(LiveSource):
             raise SourceError(f"{error} {_known()}") from error
 
 
-def openings(config: DeviceConfig, platform: str) -> list[Opening]:
+def openings(config: DeviceSourceConfig, platform: str) -> list[Opening]:
     """The ways to open it, the best first."""
     if platform not in FORMATS:
         raise SourceError(

@@ -10,14 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 from engine.errors import ConfigError
 from plugin.clock import Clock
 from plugin.config import (
-    DeviceSource,
-    FileSource,
-    NdiSource,
+    DeviceSourceConfig,
+    FileSourceConfig,
+    NdiSourceConfig,
     ObsConfig,
-    ObsSource,
-    PatternSource,
+    ObsSourceConfig,
+    PatternSourceConfig,
     SourceConfig,
-    UrlSource,
+    UrlSourceConfig,
 )
 from plugin.sources import device, file, ndi, obs, pattern, url
 from plugin.sources.base import Source
@@ -31,19 +31,19 @@ _ADAPTER: TypeAdapter[SourceConfig] = TypeAdapter(SourceConfig)
 def make_source(config: SourceConfig, clock: Clock, obs_config: ObsConfig | None = None) -> Source:
     """``obs_config``: where obs-websocket is, for screenshots."""
     match config:
-        case FileSource():
+        case FileSourceConfig():
             return file.FileSource(config, clock)
-        case DeviceSource():
+        case DeviceSourceConfig():
             return device.DeviceSource(config, clock)
-        case UrlSource():
+        case UrlSourceConfig():
             return url.UrlSource(config, clock)
-        case ObsSource(screenshots_of=str() as name):
+        case ObsSourceConfig(screenshots_of=str() as name):
             return obs.ObsScreenshots(name, obs_config or ObsConfig(), clock)
-        case ObsSource():
+        case ObsSourceConfig():
             return obs.ObsSource(config, clock)
-        case NdiSource():
+        case NdiSourceConfig():
             return ndi.NdiSource(config.name, clock)
-        case PatternSource():
+        case PatternSourceConfig():
             return pattern.PatternSource(config.width, config.height, config.rate, clock)
 
 
@@ -52,7 +52,7 @@ def parse_source(text: str) -> SourceConfig:
     kind, _, rest = text.partition(":")
     try:
         if SCHEME.match(text):
-            return UrlSource(kind="url", url=text)
+            return UrlSourceConfig(kind="url", url=text)
         if kind in FIELD_OF_KIND and rest:
             return _ADAPTER.validate_python({"kind": kind, FIELD_OF_KIND[kind]: rest})
         if text in ("obs", "pattern"):
@@ -60,5 +60,5 @@ def parse_source(text: str) -> SourceConfig:
     except ValidationError as error:
         raise ConfigError(f"source {text!r}: {error.errors()[0]['msg']}. Expected one of {WAYS}") from error
     if Path(text).is_file():
-        return FileSource(kind="file", path=Path(text))
+        return FileSourceConfig(kind="file", path=Path(text))
     raise ConfigError(f"source {text!r}: there is no such file and no such kind. Expected one of {WAYS}")

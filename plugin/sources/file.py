@@ -8,7 +8,7 @@ from fractions import Fraction
 from engine.errors import SourceError
 from engine.frames import Frame
 from plugin.clock import Clock
-from plugin.config import FileSource as FileConfig
+from plugin.config import FileSourceConfig
 from plugin.sources.player import Player
 from plugin.sources.pyav import Opening, Reader
 
@@ -18,7 +18,7 @@ ADVICE = "Play it in another player to see whether it is whole, or name another 
 class Rounds:
     """A file's pictures, over and over if it loops; stamps go on rising from one round to the next."""
 
-    def __init__(self, config: FileConfig, name: str, clock: Clock) -> None:
+    def __init__(self, config: FileSourceConfig, name: str, clock: Clock) -> None:
         self._opening = Opening(name=name, target=str(config.path), live=False, advice=ADVICE)
         self._loop = config.loop
         self._clock = clock
@@ -57,7 +57,7 @@ class Rounds:
 
 
 class FileSource:
-    def __init__(self, config: FileConfig, clock: Clock) -> None:
+    def __init__(self, config: FileSourceConfig, clock: Clock) -> None:
         self.name = f"file {config.path.name}"
         self._config = config
         self._clock = clock

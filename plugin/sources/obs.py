@@ -20,8 +20,7 @@ from websocket import WebSocketException
 from engine.errors import SourceError
 from engine.frames import BT709_LIMITED, RGB, Frame, Pixels
 from plugin.clock import Clock
-from plugin.config import ObsConfig
-from plugin.config import ObsSource as ObsSourceConfig
+from plugin.config import ObsConfig, ObsSourceConfig
 from plugin.sources.pyav import LiveSource, Opening
 
 log = logging.getLogger(__name__)

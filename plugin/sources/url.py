@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from engine.frames import Frame
 from plugin.clock import Clock
-from plugin.config import UrlSource as UrlConfig
+from plugin.config import UrlSourceConfig
 from plugin.sources.player import Player
 from plugin.sources.pyav import LiveSource, Opening
 
@@ -32,7 +32,7 @@ SRT_ADVICE = (
 
 
 class UrlSource(LiveSource):
-    def __init__(self, config: UrlConfig, clock: Clock) -> None:
+    def __init__(self, config: UrlSourceConfig, clock: Clock) -> None:
         self._scheme = urlsplit(config.url).scheme.lower()
         self._player: Player | None = None
         opening = Opening(

@@ -19,8 +19,7 @@ from engine.camera.axes import Limits
 from engine.camera.director import Director
 from plugin.clock import MonotonicClock
 from plugin.colour import to_nv12
-from plugin.config import PreviewSink as PreviewConfig
-from plugin.config import WebConfig
+from plugin.config import PreviewSinkConfig, WebConfig
 from plugin.control.switcher import Mode, Switcher
 from plugin.control.web import WebServer
 from plugin.library import PresetLibrary
@@ -47,7 +46,7 @@ class Show:
         self.clock = MonotonicClock()
         self.library = PresetLibrary(folder)
         self.switcher = Switcher(self.library, Director(Limits(), 2.5, self.library.find))
-        self.preview = PreviewSink(PreviewConfig(kind="preview"))
+        self.preview = PreviewSink(PreviewSinkConfig(kind="preview"))
         self.preview.open(OutputFormat(*SIZE, Fraction(RATE)))
         self.port = free_port()
         self.web = WebServer(WebConfig(port=self.port), self.switcher, self.state, self.clock, self.preview)

@@ -16,8 +16,7 @@ from websockets.sync.client import connect
 from engine.errors import CommandError, ConfigError
 from plugin.clock import MonotonicClock
 from plugin.colour import to_nv12
-from plugin.config import OscConfig, WebConfig
-from plugin.config import PreviewSink as PreviewConfig
+from plugin.config import OscConfig, PreviewSinkConfig, WebConfig
 from plugin.control.commands import Command
 from plugin.control.guard import refusal
 from plugin.control.web import MAX_BODY, MAX_VIEWERS, WebServer
@@ -60,7 +59,7 @@ class Site:
             "drops": 3,
             "sinks": [{"name": "preview", "state": "live", "written": 9, "dropped": 1}],
         }
-        self.preview = PreviewSink(PreviewConfig(kind="preview"))
+        self.preview = PreviewSink(PreviewSinkConfig(kind="preview"))
         self.preview.open(OutputFormat(64, 64, Fraction(30)))
         self.port = free_port()
         self.server = WebServer(

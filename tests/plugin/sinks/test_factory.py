@@ -18,20 +18,20 @@ from plugin.sinks.virtual_camera import VirtualCameraSink
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("virtual-camera", config.VirtualCameraSink(kind="virtual-camera")),
+        ("virtual-camera", config.VirtualCameraSinkConfig(kind="virtual-camera")),
         (
             "virtual-camera:/dev/video10",
-            config.VirtualCameraSink(kind="virtual-camera", device="/dev/video10"),
+            config.VirtualCameraSinkConfig(kind="virtual-camera", device="/dev/video10"),
         ),
-        ("obs-media", config.ObsMediaSink(kind="obs-media")),
-        ("obs-media:9500", config.ObsMediaSink(kind="obs-media", port=9500)),
-        ("ndi", config.NdiSink(kind="ndi")),
-        ("ndi:Stage left", config.NdiSink(kind="ndi", name="Stage left")),
-        ("file:out.mkv", config.FileSink(kind="file", path=Path("out.mkv"))),
-        ("out.mp4", config.FileSink(kind="file", path=Path("out.mp4"))),
-        (r"C:\shows\out.MP4", config.FileSink(kind="file", path=Path(r"C:\shows\out.MP4"))),
-        ("preview", config.PreviewSink(kind="preview")),
-        ("memory", config.MemorySink(kind="memory")),
+        ("obs-media", config.ObsMediaSinkConfig(kind="obs-media")),
+        ("obs-media:9500", config.ObsMediaSinkConfig(kind="obs-media", port=9500)),
+        ("ndi", config.NdiSinkConfig(kind="ndi")),
+        ("ndi:Stage left", config.NdiSinkConfig(kind="ndi", name="Stage left")),
+        ("file:out.mkv", config.FileSinkConfig(kind="file", path=Path("out.mkv"))),
+        ("out.mp4", config.FileSinkConfig(kind="file", path=Path("out.mp4"))),
+        (r"C:\shows\out.MP4", config.FileSinkConfig(kind="file", path=Path(r"C:\shows\out.MP4"))),
+        ("preview", config.PreviewSinkConfig(kind="preview")),
+        ("memory", config.MemorySinkConfig(kind="memory")),
     ],
 )
 def test_a_word_on_the_command_line_is_a_sink(text: str, expected: config.SinkConfig) -> None:

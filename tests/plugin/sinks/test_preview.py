@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from plugin.colour import to_nv12
-from plugin.config import PreviewSink as PreviewConfig
+from plugin.config import PreviewSinkConfig
 from plugin.sinks import preview
 from plugin.sinks.base import OutputFormat, OutputFrame
 from plugin.sinks.preview import PreviewSink
@@ -22,7 +22,7 @@ def make_frame(index: int, colour: tuple[int, int, int] = (90, 90, 90), size: tu
 
 
 def open_sink(width: int = 320, rate: int = 15) -> PreviewSink:
-    sink = PreviewSink(PreviewConfig(kind="preview", width=width, rate=Fraction(rate)))
+    sink = PreviewSink(PreviewSinkConfig(kind="preview", width=width, rate=Fraction(rate)))
     sink.open(OutputFormat(640, 360, Fraction(30)))
     return sink
 

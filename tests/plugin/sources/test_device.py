@@ -9,15 +9,15 @@ import pytest
 
 from engine.errors import SourceError
 from plugin.clock import FakeClock
-from plugin.config import DeviceSource as DeviceConfig
+from plugin.config import DeviceSourceConfig
 from plugin.sources import device
 from plugin.sources.device import Device, DeviceSource, list_devices, list_v4l2, openings
 
 HD = {"width": 1280, "height": 720, "rate": Fraction(30)}
 
 
-def config(name: str, **settings: object) -> DeviceConfig:
-    return DeviceConfig(kind="device", device=name, **settings)  # type: ignore[arg-type]
+def config(name: str, **settings: object) -> DeviceSourceConfig:
+    return DeviceSourceConfig(kind="device", device=name, **settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -8,27 +8,27 @@ import pytest
 from engine.errors import ConfigError
 from plugin.clock import FakeClock
 from plugin.config import (
-    DeviceSource,
-    FileSource,
-    NdiSource,
-    ObsSource,
-    PatternSource,
+    DeviceSourceConfig,
+    FileSourceConfig,
+    NdiSourceConfig,
+    ObsSourceConfig,
+    PatternSourceConfig,
     SourceConfig,
-    UrlSource,
+    UrlSourceConfig,
 )
 from plugin.sources import device, file, ndi, obs, pattern, url
 from plugin.sources.factory import make_source, parse_source
 
 SAID = {
-    "file:clips/one.mp4": FileSource(kind="file", path=Path("clips/one.mp4")),
-    "device:/dev/video0": DeviceSource(kind="device", device="/dev/video0"),
-    "device:video=USB Camera": DeviceSource(kind="device", device="video=USB Camera"),
-    "rtsp://cam/one": UrlSource(kind="url", url="rtsp://cam/one"),
-    "url:udp://127.0.0.1:5000": UrlSource(kind="url", url="udp://127.0.0.1:5000"),
-    "obs": ObsSource(kind="obs"),
-    "obs:9000": ObsSource(kind="obs", port=9000),
-    "ndi:STUDIO (Camera 1)": NdiSource(kind="ndi", name="STUDIO (Camera 1)"),
-    "pattern": PatternSource(kind="pattern"),
+    "file:clips/one.mp4": FileSourceConfig(kind="file", path=Path("clips/one.mp4")),
+    "device:/dev/video0": DeviceSourceConfig(kind="device", device="/dev/video0"),
+    "device:video=USB Camera": DeviceSourceConfig(kind="device", device="video=USB Camera"),
+    "rtsp://cam/one": UrlSourceConfig(kind="url", url="rtsp://cam/one"),
+    "url:udp://127.0.0.1:5000": UrlSourceConfig(kind="url", url="udp://127.0.0.1:5000"),
+    "obs": ObsSourceConfig(kind="obs"),
+    "obs:9000": ObsSourceConfig(kind="obs", port=9000),
+    "ndi:STUDIO (Camera 1)": NdiSourceConfig(kind="ndi", name="STUDIO (Camera 1)"),
+    "pattern": PatternSourceConfig(kind="pattern"),
 }
 
 
@@ -40,7 +40,7 @@ def test_every_way_to_name_a_source_is_understood(text: str) -> None:
 def test_a_file_that_is_there_needs_no_prefix(tmp_path: Path) -> None:
     clip = tmp_path / "clip.mp4"
     clip.touch()
-    assert parse_source(str(clip)) == FileSource(kind="file", path=clip)
+    assert parse_source(str(clip)) == FileSourceConfig(kind="file", path=clip)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_anything_else_is_an_error_that_lists_the_ways(text: str, expected: str)
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
-        (FileSource(kind="file", path=Path("clip.mp4")), file.FileSource),
-        (DeviceSource(kind="device", device="0"), device.DeviceSource),
-        (UrlSource(kind="url", url="udp://127.0.0.1:5000"), url.UrlSource),
-        (ObsSource(kind="obs"), obs.ObsSource),
-        (ObsSource(kind="obs", screenshots_of="Camera"), obs.ObsScreenshots),
-        (NdiSource(kind="ndi", name="Camera"), ndi.NdiSource),
-        (PatternSource(kind="pattern", rate=Fraction(60)), pattern.PatternSource),
+        (FileSourceConfig(kind="file", path=Path("clip.mp4")), file.FileSource),
+        (DeviceSourceConfig(kind="device", device="0"), device.DeviceSource),
+        (UrlSourceConfig(kind="url", url="udp://127.0.0.1:5000"), url.UrlSource),
+        (ObsSourceConfig(kind="obs"), obs.ObsSource),
+        (ObsSourceConfig(kind="obs", screenshots_of="Camera"), obs.ObsScreenshots),
+        (NdiSourceConfig(kind="ndi", name="Camera"), ndi.NdiSource),
+        (PatternSourceConfig(kind="pattern", rate=Fraction(60)), pattern.PatternSource),
     ],
 )
 def test_every_setting_makes_its_source_without_opening_it(config: SourceConfig, kind: type) -> None:

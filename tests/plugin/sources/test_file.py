@@ -13,7 +13,7 @@ import pytest
 from engine.errors import SourceError
 from engine.frames import BT709_LIMITED, Frame
 from plugin.clock import FakeClock, MonotonicClock
-from plugin.config import FileSource as FileConfig
+from plugin.config import FileSourceConfig
 from plugin.sources.base import SourceRunner
 from plugin.sources.file import FileSource
 from plugin.worker import Backoff
@@ -23,7 +23,7 @@ WriteClip = Callable[..., Path]
 
 
 def opened(path: Path, clock: FakeClock, loop: bool = True) -> FileSource:
-    source = FileSource(FileConfig(kind="file", path=path, loop=loop), clock)
+    source = FileSource(FileSourceConfig(kind="file", path=path, loop=loop), clock)
     source.open()
     return source
 
@@ -167,7 +167,7 @@ def test_a_file_that_vanishes_is_lost_at_its_next_round_and_found_again(write_cl
     clip = write_clip("clip.mp4", 5, rate=Fraction(60))
     hidden = clip.with_name("hidden.mp4")
     clock = MonotonicClock()
-    source = FileSource(FileConfig(kind="file", path=clip), clock)
+    source = FileSource(FileSourceConfig(kind="file", path=clip), clock)
     runner = SourceRunner(source, clock, backoff=Backoff(first_s=0.02, limit_s=0.05))
     runner.start()
     try:

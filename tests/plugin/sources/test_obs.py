@@ -21,8 +21,7 @@ from engine.errors import SourceError
 from engine.frames import BT709_LIMITED, Pixels
 from plugin.clock import FakeClock, MonotonicClock
 from plugin.colour import to_nv12
-from plugin.config import ObsConfig
-from plugin.config import ObsSource as ObsSourceConfig
+from plugin.config import ObsConfig, ObsSourceConfig
 from plugin.sources.obs import SCREENSHOT_INTERVAL_S, ObsScreenshots, ObsSource
 from plugin.sources.pattern import draw_card
 from plugin.stamps import draw_stamp, read_stamp

@@ -16,7 +16,7 @@ import pytest
 from engine.errors import SourceError
 from engine.frames import Frame
 from plugin.clock import FakeClock, MonotonicClock
-from plugin.config import UrlSource as UrlConfig
+from plugin.config import UrlSourceConfig
 from plugin.sources.base import SourceRunner
 from plugin.sources.pattern import draw_card
 from plugin.sources.url import UrlSource, without_secrets
@@ -63,7 +63,7 @@ class Camera:
 
 
 def run(url: str) -> SourceRunner:
-    source = UrlSource(UrlConfig(kind="url", url=url), CLOCK)
+    source = UrlSource(UrlSourceConfig(kind="url", url=url), CLOCK)
     runner = SourceRunner(source, CLOCK, backoff=Backoff(first_s=0.05, limit_s=0.1))
     runner.start()
     return runner
@@ -134,7 +134,7 @@ def test_a_file_behind_an_address_plays_at_its_own_speed_and_then_ends(
 ) -> None:
     write_clip("clip.mp4", 10, rate=Fraction(25))
     clock = FakeClock(1000.0)
-    source = UrlSource(UrlConfig(kind="url", url=f"{folder_url}/clip.mp4"), clock)
+    source = UrlSource(UrlSourceConfig(kind="url", url=f"{folder_url}/clip.mp4"), clock)
     source.open()
     arrivals = [frame.arrived_s - 1000 for _ in range(10) if (frame := source.read(0.5))]
     with pytest.raises(SourceError, match="the sender ended it"):
@@ -156,7 +156,7 @@ def test_a_file_behind_an_address_plays_at_its_own_speed_and_then_ends(
 def test_an_address_without_a_sender_is_an_error_without_secrets(
     url: str, expected: str, free_port: int
 ) -> None:
-    source = UrlSource(UrlConfig(kind="url", url=url.format(port=free_port)), CLOCK)
+    source = UrlSource(UrlSourceConfig(kind="url", url=url.format(port=free_port)), CLOCK)
     with pytest.raises(SourceError, match=expected) as error:
         source.open()
     assert "secret" not in str(error.value)

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from engine.errors import RealCamError
 from plugin.clock import MonotonicClock
 from plugin.config import (
     EngineConfig,
@@ -120,12 +121,16 @@ def bench_live(seconds: float, *, engine: EngineConfig, output: OutputConfig) ->
 
 
 def wait_until_live(session: Session, timeout_s: float = 60.0) -> None:
-    """Until the engine's pictures are on air."""
+    """Until the engine's pictures are on air; RealCamError with what is missing after the time-out."""
     clock = MonotonicClock()
     deadline = clock.now() + timeout_s
     while session.state(clock.now())["rung"] != "engine":
         if clock.now() > deadline:
-            raise TimeoutError(f"not on air after {timeout_s:.0f} s: {session.state(clock.now())}")
+            source, engine = session.source.status(), session.engine.status()
+            raise RealCamError(
+                f"no picture after {timeout_s:.0f} s: the source is {source.state} {source.detail}, "
+                f"the engine is {engine.state} {engine.detail}"
+            )
         time.sleep(0.05)
 
 

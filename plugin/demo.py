@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from plugin.bench import free_port, send_osc, wait_until_live
+from plugin.clock import MonotonicClock
 from plugin.config import (
     EngineConfig,
     EngineName,
@@ -21,10 +22,12 @@ from plugin.config import (
     OutputConfig,
     PreviewSinkConfig,
     SessionConfig,
+    SourceConfig,
     WebConfig,
 )
 from plugin.latency import quantiles
 from plugin.session import Session
+from plugin.sources.factory import make_source
 
 CLIP = Path(__file__).parent / "docs" / "presenter.mp4"
 CUES = (  # seconds from the start, preset, seconds that it takes
@@ -50,6 +53,7 @@ def run_demo(
         osc=OscConfig(port=preferred_port(9000, socket.SOCK_DGRAM)),
         web=WebConfig(port=preferred_port(9001, socket.SOCK_STREAM)),
     )
+    _check(config.source)
     with Session(config) as session:
         page = f"http://127.0.0.1:{config.web.port}/"
         say(f"The clip {clip.name} is on its way through the {engine} engine; watch it at {page}")
@@ -58,7 +62,7 @@ def run_demo(
         presets, photon_ms = _play_cues(session, config.osc.port, say)
         state = session.state(session.clock.now())
         latency = session.latency.quantiles_ms(0.5, 0.95)
-        sent = session.pacer.status()
+    sent = session.pacer.status()
     return {
         "output": str(output),
         "frames_out": sent.sent,
@@ -71,6 +75,15 @@ def run_demo(
         "repeated": sent.repeated,
         "presets": presets,
     }
+
+
+def _check(source: SourceConfig) -> None:
+    """A clip that cannot be played is said at once, instead of showing the slate. Raises SourceError."""
+    clip = make_source(source, MonotonicClock())
+    try:
+        clip.open()
+    finally:
+        clip.close()
 
 
 def preferred_port(port: int, kind: socket.SocketKind) -> int:

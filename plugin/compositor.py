@@ -24,7 +24,7 @@ from plugin.ladder import Health, Ladder, Rung, best_rung
 from plugin.shared_frames import SharedPicture
 from plugin.sinks.base import OutputFormat
 from plugin.slate import make_slate, parse_colour
-from plugin.warp import Border, Picture, Plane, reproject
+from plugin.warp import Picture, Plane, Reprojector
 
 FADE_S = 0.3
 
@@ -45,7 +45,8 @@ class Compositor:
         self._fov = float(np.radians(camera.horizontal_fov_deg))
         self._overscan_zoom = 1 / (1 - picture.overscan)
         self._slate = _to_picture(make_slate(picture, output.width, output.height))
-        self._border = Border(None if picture.border == "mirror" else _yuv(picture.slate_colour))
+        border = None if picture.border == "mirror" else _yuv(picture.slate_colour)
+        self._reprojector = Reprojector(output.width, output.height, border)
         self._lock = threading.Lock()
         self._source: Frame | None = None
         self._source_picture: tuple[Frame, Picture] | None = None
@@ -72,7 +73,7 @@ class Compositor:
 
     def set_engine_picture(self, picture: SharedPicture) -> None:
         """Converts here, on the caller's time, so that composing has only to reproject."""
-        converted = _to_picture(picture.pixels)
+        converted = _to_picture(picture.pixels).prepare()
         with self._lock:
             self._engine = (picture, converted)
 
@@ -155,7 +156,7 @@ class Compositor:
         to_output = plane_homography(lens, self._output_lens(lens), wanted, distance_m)
         to_picture = plane_homography(lens, lens.scaled(picture.width, picture.height), shows, distance_m)
         homography: Matrix = to_output @ np.linalg.inv(to_picture)
-        reproject(picture, homography, out, self._border)
+        self._reprojector.draw(picture, homography, out)
 
     def _output_lens(self, lens: Intrinsics) -> Intrinsics:
         """At the identity pose the source covers the output, less the overscan."""

@@ -24,17 +24,19 @@ log = logging.getLogger(__name__)
 
 Compose = Callable[[float], NDArray[np.uint8]]  # the instant that it is shown at → NV12
 
-LEAD_MARGIN_S = 0.003
+LEAD_MARGIN_S = 0.001
+GRACE_S = 0.001  # a picture that comes this late is waited for: it is seen, and a repeated one is, too
 LEAST_LEAD_S = 0.004
 LARGEST_LEAD = 0.85  # of the interval
 DURATIONS = 90  # pictures that the lead is estimated from
 
 
 def lead_s(durations_s: Sequence[float], interval_s: float) -> float:
-    """How long before its deadline a picture is begun: what nearly all of the last ones took, and a
-    little more. The rest of the interval is time in which frames and commands may still come in.
+    """How long before its deadline a picture is begun: what most of the last ones took, and a little
+    more; the sender's grace covers the rest. What is left of the interval is time in which frames and
+    commands may still come in.
     """
-    longest = float(np.quantile(durations_s, 0.97)) if durations_s else interval_s / 2
+    longest = float(np.quantile(durations_s, 0.9)) if durations_s else interval_s / 2
     return min(max(longest + LEAD_MARGIN_S, LEAST_LEAD_S), LARGEST_LEAD * interval_s)
 
 
@@ -58,7 +60,8 @@ class Pacer:
         self._sinks = sinks
         self._start = Pacing(0.0, rate)
         self._stop = threading.Event()
-        self._newest: tuple[int, NDArray[np.uint8]] | None = None  # replaced as a whole, so needs no lock
+        self._newest: tuple[int, NDArray[np.uint8]] | None = None
+        self._composed = threading.Condition()  # guards _newest
         self._durations: deque[float] = deque(maxlen=DURATIONS)
         self._sent_s: deque[float] = deque(maxlen=DURATIONS)
         self._sent = self._repeated = self._missed = 0
@@ -98,7 +101,10 @@ class Pacer:
             self._clock.sleep_until(pacing.deadline_s - lead_s(self._durations, pacing.interval_s))
             begun = self._clock.now()
             try:
-                self._newest = (pacing.index, self._compose(pacing.deadline_s))
+                picture = self._compose(pacing.deadline_s)
+                with self._composed:
+                    self._newest = (pacing.index, picture)
+                    self._composed.notify()
                 self._error = ""
             except Exception as error:  # on air nothing may stop the output: the last picture goes on
                 if not self._error:
@@ -113,9 +119,10 @@ class Pacer:
         last = -1
         while not self._stop.is_set():
             self._clock.sleep_until(pacing.deadline_s)
+            newest = self._newest_for(pacing.index)
             now = self._clock.now()
-            if self._newest is not None:
-                index, nv12 = self._newest
+            if newest is not None:
+                index, nv12 = newest
                 for sink in self._sinks:
                     sink.push(OutputFrame(nv12, pacing.index, pacing.deadline_s))
                 self._sent += 1
@@ -123,5 +130,11 @@ class Pacer:
                 last = index
                 self._sent_s.append(now)
             following, missed = pacing.after(now)
-            self._missed += missed if self._newest is not None else 0
+            self._missed += missed if newest is not None else 0
             pacing = following
+
+    def _newest_for(self, index: int) -> tuple[int, NDArray[np.uint8]] | None:
+        """The picture for this deadline, or within the grace what there is."""
+        with self._composed:
+            self._composed.wait_for(lambda: self._newest is not None and self._newest[0] >= index, GRACE_S)
+            return self._newest

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from engine.camera.geometry import Intrinsics, Pose, plane_homography
-from plugin.warp import Border, Picture, reproject
+from plugin.warp import Colour, Picture, Reprojector
 
 LENS = Intrinsics.from_horizontal_fov(640, 360, np.radians(60))
-MIRROR = Border()
+MIRROR = None
 
 
 def textured(width: int = 640, height: int = 360, seed: int = 0) -> Picture:
@@ -20,13 +20,13 @@ def textured(width: int = 640, height: int = 360, seed: int = 0) -> Picture:
 
 
 def seen(
-    picture: Picture, pose: Pose, border: Border = MIRROR, size: tuple[int, int] = (640, 360)
+    picture: Picture, pose: Pose, border: Colour | None = MIRROR, size: tuple[int, int] = (640, 360)
 ) -> Picture:
     out = Picture.blank(*size)
     out.nv12[:] = 0
     lens = LENS.scaled(*size)
     source_lens = LENS.scaled(picture.width, picture.height)
-    reproject(picture, plane_homography(source_lens, lens, pose, 2.5), out, border)
+    Reprojector(*size, border).draw(picture, plane_homography(source_lens, lens, pose, 2.5), out)
     return out
 
 
@@ -74,7 +74,7 @@ def test_nothing_is_black_however_far_the_move_looks_past_the_picture(pan_deg: f
 
 
 def test_the_border_can_be_a_colour() -> None:
-    out = seen(textured(), Pose.from_angles(zoom=0.5), Border((77, 100, 150)))
+    out = seen(textured(), Pose.from_angles(zoom=0.5), (77, 100, 150))
     assert (out.luma[:60] == 77).all()
     np.testing.assert_array_equal(out.chroma[2, 2], (100, 150))
 
@@ -102,5 +102,5 @@ def test_the_middle_is_untouched_by_a_soft_border() -> None:
     picture = textured()
     pose = Pose.from_angles(pan=np.radians(6))
     with_mirror = seen(picture, pose).luma[100:260, 100:440]
-    with_colour = seen(picture, pose, Border((16, 128, 128))).luma[100:260, 100:440]
+    with_colour = seen(picture, pose, (16, 128, 128)).luma[100:260, 100:440]
     np.testing.assert_array_equal(with_mirror, with_colour)

@@ -6,6 +6,7 @@ Everything that thinks is elsewhere; this only knows who is connected to whom.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from plugin.warp import Plane
 
 log = logging.getLogger(__name__)
 
+SWITCH_S = 0.001  # Python's own 5 ms between threads would be a sixth of a frame for the pacer
 FIRST_PICTURE_S = 1.5  # how long the output waits to begin with a picture instead of the slate
 LARGEST_PICTURE = (1920, 1080)  # that an engine is given, unless the output is larger
 
@@ -96,6 +98,7 @@ class Session:
 
     def start(self) -> None:
         """Control first: a port in use is found before anything is on air. Takes up to two seconds."""
+        sys.setswitchinterval(SWITCH_S)
         try:
             self.osc.start()
             if self.config.web.enabled:

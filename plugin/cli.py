@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from engine.errors import ConfigError, RealCamError
-from plugin import cli_presets, doctor, testing
+from plugin import cli_presets, cli_weights, doctor, testing
 from plugin.config import EngineConfig, EngineName, SessionConfig
 from plugin.logs import start_logging
 from plugin.obs import cli as obs_cli
@@ -28,6 +28,7 @@ app = typer.Typer(
 bench_app = typer.Typer(no_args_is_help=True, help="Measure.")
 app.add_typer(cli_presets.app, name="presets")
 app.add_typer(obs_cli.app, name="obs")
+app.add_typer(cli_weights.app, name="weights")
 app.add_typer(bench_app, name="bench")
 app.command()(doctor.doctor)
 app.command(

@@ -1,0 +1,179 @@
+"""The causal diffusion student as an engine: frames and poses in, re-rendered frames out.
+
+Joins codec, transformer and rollout, and owns what they remember of the stream. Knows nothing of
+processes or queues. Runs in bfloat16 on a GPU and in float32 elsewhere; between the upload of the
+frames and the download of the result nothing waits for the GPU.
+
+Shapes: B batch (1), T frames of a step, F latent frames, H W rows and columns.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.camera.geometry import Pose
+from engine.diffusion.rollout import Chunk, Stream, rollout
+from engine.diffusion.schedule import Schedule
+from engine.engines.base import EngineSettings, Progress, Rendered
+from engine.errors import EngineError
+from engine.frames import Pixels
+from engine.model.camera_encoder import plucker_rays
+from engine.model.codecs import make_codec
+from engine.model.config import model_config
+from engine.model.dit import PairTransformer
+
+log = logging.getLogger(__name__)
+
+SEED = 0
+
+
+class StudentEngine:
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._config = model_config(settings.model)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
+        self._schedule = Schedule.few_step(self._config.timesteps, self._config.shift)
+        self.chunk = self._config.chunk * self._config.stride[0]
+        self.size: tuple[int, int] | None = self._config.size
+
+    def warmup(self, progress: Progress) -> None:
+        """Builds, loads and runs one chunk, so that the first live one is as fast as the rest."""
+        config = self._config
+        try:
+            progress(0.0, f"building {config.name} on {self._device}")
+            torch.manual_seed(SEED)
+            self._model = self._load(progress)
+            self._codec = make_codec(config).to(self._device, self._dtype).eval()
+            self._noise = torch.Generator(self._device).manual_seed(SEED)
+            width, height = config.size
+            self._latent_size = config.latent_size(width, height)
+            with torch.inference_mode():
+                self._stream = Stream.start(self._model, config, self._latent_size)
+            self.reset()
+            progress(0.6, "first chunk" + (" (compiling takes minutes)" if self._settings.compile else ""))
+            still = [np.zeros((height, width, 3), np.uint8)] * self.chunk
+            self.step(still, [Pose()] * self.chunk)
+            self.reset()
+        except torch.OutOfMemoryError as error:
+            raise self._out_of_memory() from error
+        progress(1.0, "ready")
+
+    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
+        try:
+            with torch.inference_mode():
+                pictures = self._step(self._video(frames), poses)
+        except torch.OutOfMemoryError as error:
+            raise self._out_of_memory() from error
+        return [Rendered(pixels, pose) for pixels, pose in zip(pictures, poses, strict=True)]
+
+    def reset(self) -> None:
+        self._stream.reset()
+        self._encoder = self._codec.encoder_stream()
+        self._decoder = self._codec.decoder_stream()
+        self._waiting: list[Chunk] = []
+        self._chunks = rollout(self._model, self._stream, self._feed(), self._schedule, self._fresh)
+        self._started = self._config.stride[0] == 1  # else the codec's first latent frame is of one picture
+
+    def _step(self, video: Tensor, poses: Sequence[Pose]) -> list[Pixels]:
+        if not self._started:
+            self._prime(video[:, :1], poses[0])
+        # a latent frame shows the last of its pictures
+        step = self._config.stride[0]
+        made = self._render(self._encoder.encode(video), poses[step - 1 :: step])
+        pictures = self._decoder.decode(made)
+        return list(((pictures[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+
+    def _prime(self, first: Tensor, pose: Pose) -> None:
+        """Takes the codec past its special first latent frame with a still picture."""
+        still = first.expand(-1, self._encoder.frames_missing(1), -1, -1, -1)
+        self._decoder.decode(self._render(self._encoder.encode(still), [pose]))
+        self._started = True
+
+    def _render(self, source: Tensor, poses: Sequence[Pose]) -> Tensor:
+        """The latents of one chunk as seen from the poses."""
+        self._waiting.append(Chunk(source, self._fresh(source), rays=self._rays(poses, source)))
+        return next(self._chunks)
+
+    def _feed(self) -> Iterator[Chunk]:
+        while True:
+            yield self._waiting.pop()
+
+    def _fresh(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self._noise, device=like.device, dtype=like.dtype)
+
+    def _video(self, frames: Sequence[Pixels]) -> Tensor:
+        """B T 3 H W in [−1, 1], uploaded without waiting."""
+        pixels = torch.from_numpy(np.stack(frames))
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory()
+        video = pixels.to(self._device, non_blocking=True).to(self._dtype)
+        return (video / 127.5 - 1).permute(0, 3, 1, 2)[None]
+
+    def _rays(self, poses: Sequence[Pose], like: Tensor) -> Tensor:
+        """Of the virtual cameras with their own focal lengths: B F 6 h w."""
+        fx = 0.5 / math.tan(self._settings.horizontal_fov / 2)
+        fy = fx * self._settings.aspect
+        matrices = np.stack([np.column_stack([pose.matrix(), pose.translation]) for pose in poses])
+        lenses = np.array([[fx * pose.zoom, fy * pose.zoom, 0.5, 0.5] for pose in poses])
+        rays = plucker_rays(
+            torch.from_numpy(matrices).float(), torch.from_numpy(lenses).float(), *like.shape[-2:]
+        )
+        return rays[None].to(like.device, like.dtype, non_blocking=True)
+
+    def _load(self, progress: Progress) -> PairTransformer:
+        if self._settings.weights is not None:
+            from engine.model.weights import load_transformer
+
+            progress(0.1, f"loading {self._settings.weights}")
+            model, found = load_transformer(self._settings.weights, self._device, self._dtype)
+            if found.name != self._config.name:
+                raise EngineError(
+                    f"the weights {self._settings.weights} are of size {found.name}, "
+                    f"and the session asks for {self._config.name}: give one or the other"
+                )
+        else:
+            log.warning("%s has random weights: the picture is noise", self._config.name)
+            model = PairTransformer(self._config).to(self._device, self._dtype)
+        model.eval().requires_grad_(False)
+        if self._settings.fp8:
+            _to_fp8(model)
+        if self._settings.compile:
+            mode = "max-autotune" if self._device.type == "cuda" else "default"
+            model.encode_source = torch.compile(model.encode_source, mode=mode)  # type: ignore[method-assign]
+            model.denoise = torch.compile(model.denoise, mode=mode)  # type: ignore[method-assign]
+        return model
+
+    def _out_of_memory(self) -> EngineError:
+        from engine.model.estimate import estimate
+
+        width, height = self._config.size
+        needed = estimate(
+            self._config,
+            width,
+            height,
+            steps=len(self._schedule.sigmas),
+            window=self._config.window,
+            parameters=sum(parameter.numel() for parameter in self._model.parameters()),
+        )
+        gigabytes = (needed.weight_bytes + needed.cache_bytes) / 1e9
+        return EngineError(
+            f"{self._config.name} did not fit into the memory of {self._device}: its weights and caches "
+            f"alone take {gigabytes:.1f} GB, and a chunk's work comes on top. Close what else uses the GPU "
+            f"(OBS's preview, a game), or use a smaller model: engine: {{name: student, model: mini}}"
+        )
+
+
+def _to_fp8(model: PairTransformer) -> None:
+    """The blocks' linear layers in 8 bit floating point, on cards that have it (Ada, Hopper and later)."""
+    try:
+        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, quantize_
+    except ImportError as error:
+        raise EngineError("fp8 needs the package torchao: pip install torchao into .venv") from error
+    quantize_(model.blocks, Float8DynamicActivationFloat8WeightConfig())

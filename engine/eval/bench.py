@@ -1,0 +1,205 @@
+"""``bench model``: what a size will cost (counted), what it costs here (timed), and how that compares.
+
+Timings are medians; comparisons take turns in one run, so that a machine whose speed drifts does not
+favour either side.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.diffusion.rollout import Chunk, Stream, rollout
+from engine.diffusion.schedule import TIMESTEPS, Schedule
+from engine.model.codecs import make_codec
+from engine.model.config import ModelConfig, model_config
+from engine.model.dit import Memory, PairTransformer
+from engine.model.estimate import DEVICES, Device, estimate
+
+MATMUL = 1024
+ROUNDS = 15
+
+
+def estimate_model(size: str, width: int, height: int, steps: int, window: int) -> dict[str, object]:
+    """Counted on the meta device: no weights, no memory, no time."""
+    config = replace(model_config(size), window=window)
+    with torch.device("meta"):
+        model = PairTransformer(config)
+    found = estimate(
+        config,
+        width,
+        height,
+        steps=steps,
+        window=window,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        codec_flops=codec_flops(config, width, height),
+    )
+    return {
+        "size": size,
+        "resolution": f"{height}x{width}",
+        "steps": steps,
+        "window": window,
+        "attention_sink": config.attention_sink,
+        **found.as_json((*DEVICES, this_cpu())),
+    }
+
+
+def codec_flops(config: ModelConfig, width: int, height: int) -> tuple[int, int]:
+    """Of encoding and decoding one chunk in the middle of a stream."""
+    with torch.device("meta"):
+        codec = make_codec(config)
+        encoder, decoder = codec.encoder_stream(), codec.decoder_stream()
+        decoder.decode(encoder.encode(torch.empty(1, encoder.frames_missing(1), 3, height, width)))
+        video = torch.empty(1, config.chunk * config.stride[0], 3, height, width)
+        with FlopCounterMode(display=False) as encoding:
+            latents = encoder.encode(video)
+        with FlopCounterMode(display=False) as decoding:
+            decoder.decode(latents)
+    return encoding.get_total_flops(), decoding.get_total_flops()
+
+
+def this_cpu() -> Device:
+    """This machine, by what its matrix multiplication and its memory really do."""
+    a, b = torch.randn(MATMUL, MATMUL), torch.randn(MATMUL, MATMUL)
+    large = torch.empty(64 * 2**20, dtype=torch.uint8)
+    return Device(
+        name="this CPU",
+        flops=2 * MATMUL**3 / min(_seconds(lambda: a @ b) for _ in range(5)),
+        bytes_per_s=2 * large.nbytes / min(_seconds(large.clone) for _ in range(5)),
+        memory_bytes=float("inf"),
+    )
+
+
+def measure_model(size: str, steps: int, window: int) -> dict[str, object]:
+    """Real chunks with random weights on this CPU, once the window is full."""
+    config = replace(model_config(size), window=window)
+    model = _random_model(config)
+    stream = Stream.start(model, config, config.latent_size(*config.size))
+    chunks = rollout(model, stream, iter(lambda: _chunk(config), None), _schedule(steps), torch.randn_like)
+    with torch.inference_mode():
+        for _ in range(stream.source.capacity // config.chunk + 2):
+            next(chunks)
+        seconds = [_seconds(lambda: next(chunks)) for _ in range(2 * ROUNDS)]
+    median = statistics.median(seconds)
+    return {
+        "size": size,
+        "threads": torch.get_num_threads(),
+        "measured_ms_per_chunk": 1000 * median,
+        "measured_fps": config.chunk * config.stride[0] / median,
+        "cache_bytes": stream.source.nbytes + stream.target.nbytes,
+    }
+
+
+def compare(steps: int = 2) -> dict[str, float]:
+    """Time ratios below 1 are in our favour: the cached chunk step against recomputing the window, and
+    our transformer against diffusers' at equal work.
+    """
+    return {
+        "cached_over_recomputed": _cached_over_recomputed(model_config("mini"), steps),
+        "ours_over_diffusers": _ours_over_diffusers(model_config("mini")),
+    }
+
+
+def _cached_over_recomputed(config: ModelConfig, steps: int) -> float:
+    model = _random_model(config)
+    stream = Stream.start(model, config, config.latent_size(*config.size))
+    chunks = rollout(model, stream, iter(lambda: _chunk(config), None), _schedule(steps), torch.randn_like)
+    frames = stream.source.capacity + config.chunk
+    window = _chunk(config, frames)
+    with torch.inference_mode():
+        for _ in range(frames):
+            next(chunks)
+        return _ratio(
+            lambda: next(chunks), lambda: recompute(model, config, window, _schedule(steps), stream)
+        )
+
+
+def recompute(
+    model: PairTransformer, config: ModelConfig, window: Chunk, schedule: Schedule, stream: Stream
+) -> Tensor:
+    """A chunk without a cache: every step runs all pairs of the window, source and target."""
+    frames = window.source.shape[1]
+    tokens = config.tokens_per_frame(*config.size)
+    times = torch.arange(frames)
+    chunk_of = torch.arange(frames).repeat_interleave(tokens) // config.chunk
+    causal = chunk_of[:, None] >= chunk_of[None]
+    x = window.noise
+    for sigma in schedule.sigmas:
+        shown = model.encode_source(window.source, times, stream.text, mask=causal)
+        levels = torch.zeros(1, frames)
+        levels[:, -config.chunk :] = sigma * TIMESTEPS
+        velocity, _ = model.denoise(
+            x,
+            levels,
+            times,
+            stream.text,
+            Memory(shown.rotated),
+            rays=window.rays,
+            mask=torch.cat([causal, causal], dim=1),
+        )
+        x = x - sigma * velocity
+    return x
+
+
+def _ours_over_diffusers(config: ModelConfig) -> float:
+    from diffusers import WanTransformer3DModel  # in the extra `test`
+
+    ours = _random_model(config)
+    make: Any = WanTransformer3DModel
+    theirs = make(
+        patch_size=config.patch,
+        num_attention_heads=config.heads,
+        attention_head_dim=config.head_width,
+        in_channels=config.latent_channels,
+        out_channels=config.latent_channels,
+        text_dim=config.text_width,
+        freq_dim=config.frequency_width,
+        ffn_dim=config.ffn_width,
+        num_layers=config.layers,
+    )
+    theirs.eval()
+    frames = config.window
+    width, height = config.latent_size(*config.size)
+    latent = torch.randn(1, frames, config.latent_channels, height, width)
+    prompt = torch.randn(1, config.text_length, config.text_width)
+    levels, times = torch.full((1, frames), 500.0), torch.arange(frames)
+    with torch.inference_mode():
+        return _ratio(
+            lambda: ours.denoise(latent, levels, times, ours.encode_text(prompt), None),
+            lambda: theirs(latent.transpose(1, 2), levels[:, 0], prompt, return_dict=False),
+        )
+
+
+def _ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> float:
+    """The median of the ratios of pairs that were run in turns."""
+    ours(), theirs()
+    return statistics.median(_seconds(ours) / _seconds(theirs) for _ in range(ROUNDS))
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _random_model(config: ModelConfig) -> PairTransformer:
+    torch.manual_seed(0)
+    return PairTransformer(config).eval().requires_grad_(False)
+
+
+def _chunk(config: ModelConfig, frames: int | None = None) -> Chunk:
+    width, height = config.latent_size(*config.size)
+    count = config.chunk if frames is None else frames
+    shape = (1, count, config.latent_channels, height, width)
+    return Chunk(torch.randn(shape), torch.randn(shape), rays=torch.randn(1, count, 6, height, width))
+
+
+def _schedule(steps: int) -> Schedule:
+    return Schedule.many_step(steps, 1.0)

@@ -34,6 +34,8 @@ HUNG_AFTER_S = 10.0
 WARMUP_HUNG_AFTER_S = 600.0
 HEALTHY_AFTER_S = 1.0
 WATCH_EVERY_S = 0.1
+# OpenMP's threads would wait for one another in busy loops, on cores that the output and OBS need.
+UNSPINNING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 EngineState = Literal["idle", "starting", "warming up", "live", "restarting", "stopped"]
 
@@ -170,6 +172,7 @@ class EngineHost:
             stdout=subprocess.PIPE,
             bufsize=0,
             pass_fds=[d for d in descriptors if d >= 0],
+            env=os.environ | UNSPINNING,
             start_new_session=sys.platform != "win32",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )

@@ -15,7 +15,7 @@ from rich.live import Live
 
 from engine.errors import ConfigError, RealCamError
 from plugin import cli_presets, cli_weights, doctor, testing
-from plugin.config import EngineConfig, EngineName, SessionConfig
+from plugin.config import EngineConfig, EngineName, ModelName, SessionConfig
 from plugin.logs import start_logging
 from plugin.obs import cli as obs_cli
 
@@ -41,6 +41,12 @@ STATUS_EVERY_S = 0.25
 
 _ANYTHING = {"source": {"kind": "pattern"}, "sinks": [{"kind": "memory"}]}
 Size = Annotated[str, typer.Option(help="Width and height, as 1280x720.")]
+Model = Annotated[
+    ModelName | None, typer.Option(help="The student's size: mini runs on a CPU, the others want a GPU.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="The student's weights: a file, or a name from `weights list`.")
+]
 Rate = Annotated[str, typer.Option(help="Frames a second: 30, 29.97, 60000/1001.")]
 
 
@@ -52,6 +58,8 @@ def demo(
         Path | None, typer.Option("--input", help="A clip of your own instead of the bundled one.")
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="What renders the moves.")] = "planar",
+    model: Model = None,
+    weights: Weights = None,
     browser: Annotated[bool, typer.Option(help="Open the live preview page.")] = True,
 ) -> None:
     """Play the bundled clip with camera moves fired over OSC, into a file and a live page."""
@@ -61,7 +69,7 @@ def demo(
     figures = run_demo(
         clip=input_path or CLIP,
         output=output,
-        engine=engine,
+        engine=EngineConfig(name=engine, model=model or "mini", weights=weights),
         opened=lambda page: browser and webbrowser.open(page),
         say=out.print,
     )
@@ -85,6 +93,8 @@ def run(
     size: Annotated[str | None, typer.Option(help="Width and height, as 1280x720.")] = None,
     rate: Annotated[str | None, typer.Option(help="Frames a second: 30, 29.97, 60000/1001.")] = None,
     engine: Annotated[EngineName | None, typer.Option(help="What renders the moves.")] = None,
+    model: Model = None,
+    weights: Weights = None,
     osc_port: Annotated[int | None, typer.Option(help="UDP port for OSC.")] = None,
     web_port: Annotated[int | None, typer.Option(help="Port of the control page.")] = None,
     subject_distance: Annotated[
@@ -106,7 +116,7 @@ def run(
         return
     overrides: dict[str, dict[str, object]] = {
         "output": {**_parsed_size(size), "rate": rate},
-        "engine": {"name": engine},
+        "engine": {"name": engine, "model": model, "weights": weights},
         "osc": {"port": osc_port},
         "web": {"port": web_port},
         "camera": {"subject_distance_m": subject_distance, "horizontal_fov_deg": fov},

@@ -162,12 +162,14 @@ ModelName = Literal["mini", "wan-1.3b", "wan2.2-5b"]
 
 class EngineConfig(Strict):
     """``model`` and what follows are the student's: its size, its weights (a file or a name of
-    ``weights list``), and on a GPU whether to compile it and to use 8 bit floating point.
+    ``weights list``), the embedding of a text prompt (a file), and on a GPU whether to compile it and
+    to use 8 bit floating point.
     """
 
     name: EngineName = "planar"
     model: ModelName = "mini"
     weights: str | None = None
+    prompt: Path | None = None
     compile: bool = False
     fp8: bool = False
     delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0

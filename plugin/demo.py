@@ -15,7 +15,6 @@ from plugin.bench import free_port, send_osc, wait_until_live
 from plugin.clock import MonotonicClock
 from plugin.config import (
     EngineConfig,
-    EngineName,
     FileSinkConfig,
     FileSourceConfig,
     OscConfig,
@@ -42,21 +41,21 @@ Say = Callable[[str], object]
 
 
 def run_demo(
-    *, clip: Path, output: Path, engine: EngineName, opened: Callable[[str], object], say: Say
+    *, clip: Path, output: Path, engine: EngineConfig, opened: Callable[[str], object], say: Say
 ) -> dict[str, object]:
     """Plays the cues and returns the figures. ``opened`` is told the address of the live page."""
     config = SessionConfig(
         source=FileSourceConfig(kind="file", path=clip),
         sinks=[FileSinkConfig(kind="file", path=output), PreviewSinkConfig(kind="preview")],
         output=OutputConfig(width=1280, height=720, rate=Fraction(30)),
-        engine=EngineConfig(name=engine),
+        engine=engine,
         osc=OscConfig(port=preferred_port(9000, socket.SOCK_DGRAM)),
         web=WebConfig(port=preferred_port(9001, socket.SOCK_STREAM)),
     )
     _check(config.source)
     with Session(config) as session:
         page = f"http://127.0.0.1:{config.web.port}/"
-        say(f"The clip {clip.name} is on its way through the {engine} engine; watch it at {page}")
+        say(f"The clip {clip.name} is on its way through the {engine.name} engine; watch it at {page}")
         opened(page)
         wait_until_live(session)
         presets, photon_ms = _play_cues(session, config.osc.port, say)
@@ -67,7 +66,7 @@ def run_demo(
         "output": str(output),
         "frames_out": sent.sent,
         "output_fps": round(sent.fps, 2),
-        "engine": engine,
+        "engine": engine.name,
         "engine_fps": round(float(state["engine"]["fps"]), 2),  # type: ignore[index]
         "control_to_photon_ms": quantiles(photon_ms, 0.5, 0.95),
         "glass_to_glass_ms": latency,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +50,19 @@ def sample_heun(denoise: Denoise, noise: Tensor, schedule: Schedule) -> Tensor:
             slope = (slope + denoise(ahead, following)) / 2
             ahead = x + (following - sigma) * slope
         x = ahead
+    return x
+
+
+def sample_unipc(denoise: Denoise, noise: Tensor, steps: int, shift: float) -> Tensor:
+    """The same by UniPC (Zhao et al.), the solver that Wan samples its teacher with: diffusers' own."""
+    from diffusers import UniPCMultistepScheduler
+
+    make: Any = UniPCMultistepScheduler
+    solver = make(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
+    solver.set_timesteps(steps, device=noise.device)
+    x = noise
+    for timestep, sigma in zip(solver.timesteps, solver.sigmas, strict=False):
+        x = solver.step(denoise(x, float(sigma)), timestep, x, return_dict=False)[0]
     return x
 
 

@@ -25,7 +25,8 @@ class EngineSettings:
 
     ``size`` is the largest picture (width, height) that the engine may be given or give; ``aspect``
     is the source's width over its height, in square pixels. What follows ``delay_s`` is for engines
-    with a model: its named size, the weights (None: random ones) and how to run it on a GPU.
+    with a model: its named size, the weights (None: random ones), a file with the embedding of a text
+    prompt (None: the empty one), and how to run it on a GPU.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EngineSettings:
     delay_s: float = 0.0  # added to each step, to see what a slow model does to the show
     model: str = "mini"
     weights: str | None = None
+    prompt: str | None = None
     compile: bool = False
     fp8: bool = False
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.camera.geometry import Pose
@@ -55,7 +57,8 @@ class StudentEngine:
             width, height = config.size
             self._latent_size = config.latent_size(width, height)
             with torch.inference_mode():
-                self._stream = Stream.start(self._model, config, self._latent_size)
+                prompt = self._load_prompt()
+                self._stream = Stream.start(self._model, config, self._latent_size, prompt=prompt)
             self.reset()
             progress(0.6, "first chunk" + (" (compiling takes minutes)" if self._settings.compile else ""))
             still = [np.zeros((height, width, 3), np.uint8)] * self.chunk
@@ -149,6 +152,23 @@ class StudentEngine:
             model.encode_source = torch.compile(model.encode_source, mode=mode)  # type: ignore[method-assign]
             model.denoise = torch.compile(model.denoise, mode=mode)  # type: ignore[method-assign]
         return model
+
+    def _load_prompt(self) -> Tensor | None:
+        """The embedding of a prompt, made elsewhere: the text encoder is larger than all of this."""
+        path = self._settings.prompt
+        if path is None:
+            return None
+        shape = (self._config.text_length, self._config.text_width)
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise EngineError(f"the prompt's embedding {path} cannot be read: {error}") from error
+        if set(found) != {"prompt"} or tuple(found["prompt"].shape) != shape:
+            there = {name: tuple(tensor.shape) for name, tensor in found.items()}
+            raise EngineError(
+                f"{path} should hold one tensor, prompt, of {shape[0]} x {shape[1]} numbers; it holds {there}"
+            )
+        return found["prompt"][None].to(self._device, self._dtype)
 
     def _out_of_memory(self) -> EngineError:
         from engine.model.estimate import estimate

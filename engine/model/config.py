@@ -18,6 +18,7 @@ class ModelConfig:
 
     Lengths in time are latent frames. ``window`` counts the source/target pairs that a chunk sees,
     its own included; the first ``attention_sink`` pairs of the stream stay visible beyond it.
+    A head of kind "mixture" chooses for each pixel between the hints and a colour of its own.
     ``stride`` is the codec's in time, height and width. ``size`` is the picture's default width and
     height. ``timesteps`` are the student's, before the schedule's ``shift``.
     """
@@ -51,6 +52,10 @@ class ModelConfig:
             raise ValueError(
                 f"{self.name}: a window of {self.window} does not hold two chunks of {self.chunk}"
             )
+        if self.head == "mixture" and (
+            self.codec != "pixel" or not self.hint_channels or self.hint_channels % self.latent_channels
+        ):
+            raise ValueError(f"{self.name}: a mixture needs whole hints, each a picture in pixels")
 
     @property
     def head_width(self) -> int:

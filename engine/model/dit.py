@@ -27,6 +27,8 @@ from engine.model.camera_encoder import ExtrinsicEncoder, PluckerEncoder
 from engine.model.config import ModelConfig
 
 EPSILON = 1e-6
+NOISIEST = 1000.0  # the timestep of pure noise
+LEAST_SIGMA = 1e-3  # a mixture says x0; the velocity it stands for has no value without any noise
 SOURCE, TARGET = 0, 1
 
 
@@ -161,6 +163,33 @@ class Head(nn.Module):
         return self.head((layer_norm(x).float() * (1 + scale) + shift).type_as(x))  # type: ignore[no-any-return]
 
 
+class MixtureHead(nn.Module):
+    """Weighs, for each pixel, a colour that the transformer generated against the hints.
+
+    For the pixel codec, whose channels are 3 colours · P pixels of a patch. K hints.
+    """
+
+    COLOURS = 3
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pixels = config.latent_channels // self.COLOURS
+        self.candidates = 1 + config.hint_channels // config.latent_channels
+        self.weights = nn.Linear(config.width, math.prod(config.patch) * self.candidates * self.pixels)
+
+    def forward(self, logits: Tensor, generated: Tensor, hints: Tensor) -> Tensor:
+        """B F ((K+1)·P) h w, B F 3·P h w and B F (K·3·P) h w → x0, B F 3·P h w."""
+        shape = (self.candidates, self.COLOURS, self.pixels)
+        candidates = torch.cat([generated, hints], dim=2).view(*_split(generated, shape))
+        share = logits.view(*_split(logits, (self.candidates, 1, self.pixels))).softmax(2)
+        return (candidates * share).sum(2).flatten(2, 3)
+
+
+def _split(x: Tensor, channels: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of B F C h w with the channels apart."""
+    return (*x.shape[:2], *channels, *x.shape[3:])
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a pass attends to besides its own tokens, one entry for each layer, rotated."""
@@ -180,7 +209,6 @@ class PairTransformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.patch = config.patch
-        self.latent_channels = config.latent_channels
         self.head_width = config.head_width
         self.frequency_width = config.frequency_width
         width = config.width
@@ -194,6 +222,7 @@ class PairTransformer(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = Head(config)
+        self.mixture = MixtureHead(config) if config.head == "mixture" else None
         self.stream_embedding = nn.Parameter(torch.zeros(2, width))
         self.empty_prompt = nn.Parameter(torch.zeros(config.text_length, config.text_width))
         self.plucker = PluckerEncoder(width, config.patch) if config.camera == "plucker" else None
@@ -249,7 +278,13 @@ class PairTransformer(nn.Module):
             tokens = tokens + self.hints(hints.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)
         grid = latent.shape[-2:]
         x, time, left = self._run(tokens, timesteps, extrinsics, times, grid, text, seen, mask)
-        return self._unpatched(self.head(x, time), grid), left
+        made = self._unpatched(self.head(x, time), grid)
+        if self.mixture is not None:
+            assert hints is not None
+            logits = self._unpatched(self.mixture.weights(layer_norm(x)), grid)
+            sigma = (timesteps / NOISIEST).clamp(min=LEAST_SIGMA)[..., None, None, None].type_as(latent)
+            made = (latent - self.mixture(logits, made, hints)) / sigma
+        return made, left
 
     def rotated(self, keys: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
         """A cache's keys B M H E, M = len(times)·T, turned to their positions."""
@@ -298,8 +333,8 @@ class PairTransformer(nn.Module):
         return tokens.flatten(3).permute(0, 2, 3, 1)
 
     def _unpatched(self, tokens: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
-        """B F T (pt·py·px·C) → B F C h w."""
+        """B F T (pt·py·px·C) → B F C h w, for any C."""
         _, py, px = self.patch
         rows, columns = grid[0] // py, grid[1] // px
-        out = tokens.view(*tokens.shape[:2], rows, columns, py, px, self.latent_channels)
+        out = tokens.view(*tokens.shape[:2], rows, columns, py, px, -1)
         return out.permute(0, 1, 6, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)

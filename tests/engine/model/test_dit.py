@@ -155,3 +155,26 @@ def test_a_size_that_does_not_divide_is_said_with_the_nearest_that_does() -> Non
 def test_an_unknown_size_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"wan-1\.3b"):
         model_config("huge")
+
+
+def test_a_mixture_can_be_any_of_its_hints_exactly() -> None:
+    """With the weights forced to one candidate, x0 is that hint, whatever the noise."""
+    torch.manual_seed(0)
+    config = replace(SIZES["tiny"], head="mixture", hint_channels=2 * SIZES["tiny"].latent_channels)
+    model = PairTransformer(config).eval()
+    latent, hints = torch.randn(1, 2, 48, 4, 6), torch.randn(1, 2, 96, 4, 6)
+    levels, times = torch.tensor([[700.0, 400.0]]), torch.arange(2)
+    assert model.mixture is not None
+    for wanted in (0, 1):
+        with torch.no_grad():
+            model.mixture.weights.weight.zero_()
+            # the four tokens' pixels of a patch, then candidates and the pixels of a latent's cell
+            model.mixture.weights.bias.zero_().view(4, 3, 16)[:, 1 + wanted] = 1000.0
+            velocity, _ = model.denoise(latent, levels, times, model.encode_text(), None, hints=hints)
+        x0 = latent - (levels / 1000)[..., None, None, None] * velocity
+        torch.testing.assert_close(x0, hints[:, :, 48 * wanted : 48 * (wanted + 1)], rtol=1e-4, atol=1e-4)
+
+
+def test_a_mixture_without_whole_hints_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole hints"):
+        replace(SIZES["tiny"], head="mixture", hint_channels=5)

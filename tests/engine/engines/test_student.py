@@ -1,0 +1,123 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine.camera.geometry import IDENTITY, Pose
+from engine.engines.base import EngineSettings
+from engine.engines.student import StudentEngine
+from engine.errors import EngineError
+from engine.frames import Pixels
+from engine.model import config as model_config
+
+SETTINGS = EngineSettings(
+    name="student", size=(1280, 720), horizontal_fov=1.0, subject_distance_m=2.5, model="tiny"
+)
+
+
+def with_time_stride(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny size behind a codec that folds four frames into one, as the large sizes are."""
+    config = replace(
+        model_config.SIZES["tiny"],
+        codec="tiny-vae",
+        latent_channels=4,
+        stride=(4, 8, 8),
+        size=(64, 48),
+        chunk=3,
+        window=6,
+    )
+    monkeypatch.setitem(model_config.SIZES, "tiny", config)
+
+
+def warm(settings: EngineSettings = SETTINGS) -> StudentEngine:
+    engine = StudentEngine(settings)
+    engine.warmup(lambda share, what: None)
+    return engine
+
+
+def frames(engine: StudentEngine, seed: int = 0) -> list[Pixels]:
+    assert engine.size is not None
+    width, height = engine.size
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(engine.chunk)]
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_as_many_frames_come_out_as_go_in_with_their_poses(
+    stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stride == 4:
+        with_time_stride(monkeypatch)
+    engine = warm()
+    assert engine.chunk == (2 if stride == 1 else 12)
+    for step in range(5):
+        given = frames(engine, step)
+        poses = [Pose.from_angles(pan=0.01 * (step + i)) for i in range(engine.chunk)]
+        made = engine.step(given, poses)
+        assert [rendered.pose for rendered in made] == poses
+        assert all(rendered.pixels.shape == given[0].shape for rendered in made)
+        assert all(rendered.pixels.dtype == np.uint8 for rendered in made)
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_a_reset_forgets_the_past(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if stride == 4:
+        with_time_stride(monkeypatch)
+    engine = warm()
+    poses = [IDENTITY] * engine.chunk
+    results = []
+    for _ in range(2):
+        engine.reset()
+        engine._noise.manual_seed(1)
+        engine.step(frames(engine, 1), poses)
+        results.append(engine.step(frames(engine, 2), poses)[-1].pixels)
+    np.testing.assert_array_equal(*results)
+
+
+def test_the_warmup_tells_how_far_it_is() -> None:
+    told: list[float] = []
+    StudentEngine(SETTINGS).warmup(lambda share, what: told.append(share))
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (0.0, 1.0)
+
+
+def test_a_pose_of_another_focal_length_has_other_rays() -> None:
+    engine = warm()
+    like = torch.zeros(1, 1, 48, 6, 8)
+    wide, long = (engine._rays([Pose(zoom=zoom)], like) for zoom in (1.0, 2.0))
+    corner = wide[0, 0, 3:, 0, 0] / wide[0, 0, 5, 0, 0]
+    assert corner[0] == pytest.approx(-np.tan(0.5) * 7 / 8, rel=1e-5)
+    tangents = [float(rays[0, 0, 3, 0, 0] / rays[0, 0, 5, 0, 0]) for rays in (wide, long)]
+    assert tangents[0] == pytest.approx(2 * tangents[1], rel=1e-5)
+
+
+def test_out_of_memory_says_what_is_needed_and_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = warm()
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine, "_step", full)
+    with pytest.raises(EngineError, match=r"tiny did not fit .* GB.*smaller model"):
+        engine.step(frames(engine), [IDENTITY] * engine.chunk)
+
+
+def test_a_prompts_embedding_is_loaded_from_a_file_and_changes_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    save_file({"prompt": torch.randn(5, 20)}, path)
+    pictures = []
+    for prompt in (None, str(path)):
+        engine = warm(replace(SETTINGS, prompt=prompt))
+        engine._noise.manual_seed(1)
+        pictures.append(engine.step(frames(engine), [IDENTITY] * engine.chunk)[0].pixels.astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() > 0
+
+
+def test_a_prompt_of_another_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    save_file({"prompt": torch.randn(512, 4096)}, path)
+    with pytest.raises(EngineError, match="5 x 20"):
+        warm(replace(SETTINGS, prompt=str(path)))

@@ -1,0 +1,43 @@
+import pytest
+
+from engine.eval.bench import compare, estimate_model, measure_model
+from engine.model.config import SIZES
+from engine.model.estimate import Device, Estimate, Work
+
+
+def test_wan_with_four_steps_and_a_window_of_six_stays_under_180_tflop_a_chunk() -> None:
+    found = estimate_model("wan-1.3b", 832, 480, steps=4, window=6)
+    work = found["tflop_per_chunk"]
+    assert work["transformer"] <= 180  # type: ignore[index]
+    assert 0 < work["encode"] < work["decode"] < 5  # type: ignore[index]
+    assert found["frames_per_chunk"] == 12
+    assert found["parameters"] == pytest.approx(1.42e9, rel=0.01)
+    assert set(found["floor"]) == {"H100 SXM", "RTX 5090", "RTX 4090", "this CPU"}  # type: ignore[call-overload]
+
+
+def test_the_floor_is_the_slower_of_arithmetic_and_memory() -> None:
+    work = Work(source_pass=10, steps=60, cache_write=20, encode=4, decode=6)
+    estimate = Estimate(
+        parameters=5, weight_bytes=10, cache_bytes=20, frames_per_chunk=12, passes=4, work=work
+    )
+    by_arithmetic = Device(name="slow", flops=50, bytes_per_s=1e9, memory_bytes=1)
+    by_memory = Device(name="narrow", flops=1e9, bytes_per_s=60, memory_bytes=1)
+    assert estimate.floor_s(by_arithmetic) == pytest.approx(100 / 50)
+    assert estimate.floor_s(by_memory) == pytest.approx(4 * 30 / 60)
+
+
+def test_every_size_can_be_estimated() -> None:
+    for name, config in SIZES.items():
+        assert estimate_model(name, *config.size, steps=2, window=config.window)["parameters"]
+
+
+def test_the_mini_is_measured_for_real() -> None:
+    found = measure_model("mini", steps=1, window=2)
+    assert 0.1 < found["measured_fps"] < 1000  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_the_cache_at_least_halves_the_time_of_recomputing_the_window() -> None:
+    ratios = compare(steps=2)
+    assert ratios["cached_over_recomputed"] <= 0.5
+    assert ratios["ours_over_diffusers"] <= 1.15  # at most 1.0 on a quiet machine: `bench model --compare`

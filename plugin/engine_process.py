@@ -43,7 +43,13 @@ def build_engine(settings: EngineSettings) -> Engine:
     if settings.name not in ENGINES:
         raise EngineError(f"there is no engine {settings.name!r}; there are: {', '.join(sorted(ENGINES))}")
     module, name = ENGINES[settings.name]
-    engine: Engine = getattr(import_module(module), name)(settings)
+    try:
+        engine: Engine = getattr(import_module(module), name)(settings)
+    except ModuleNotFoundError as error:  # a session file may ask for what the launcher could not see
+        raise EngineError(
+            f"the engine {settings.name} needs the package {error.name}, which is not installed: "
+            "python realcam_obs.py setup --with model"
+        ) from error
     return engine
 
 

@@ -58,7 +58,8 @@ def wanted_extras(arguments: Sequence[str], gpu: bool) -> frozenset[str]:
     if command == "test":
         return frozenset(EXTRAS)
     extras = set(_asked_for(arguments[1:])) if command == "setup" else set()
-    if command in NEEDS_TORCH or (command == "bench" and "model" in arguments):
+    with_a_model = "student" in arguments or "--engine=student" in arguments
+    if command in NEEDS_TORCH or (command == "bench" and "model" in arguments) or with_a_model:
         extras.add("model")
     if gpu and command in WORTH_A_GPU:
         extras.add("model")

@@ -77,6 +77,8 @@ def test_the_wrong_python_is_told_what_to_install(launcher):
         (["weights", "list"], False, {"model"}),
         (["bench", "live"], False, set()),
         (["bench", "model"], False, {"model"}),
+        (["demo", "--engine", "student"], False, {"model"}),
+        (["run", "--source", "obs", "--engine=student"], False, {"model"}),
         (["setup"], False, set()),
         (["setup", "--with", "ndi"], False, {"ndi"}),
         (["setup", "--with=ndi", "--with", "test"], False, {"ndi", "test"}),

@@ -13,9 +13,11 @@ import pytest
 
 from engine.camera.geometry import IDENTITY, Pose
 from engine.engines.base import EngineSettings
+from engine.errors import EngineError
 from engine.frames import RGB, Frame
 from plugin.clock import MonotonicClock
 from plugin.engine_host import EngineHost
+from plugin.engine_process import ENGINES, build_engine
 from plugin.shared_frames import SharedPicture
 
 CLOCK = MonotonicClock()
@@ -166,3 +168,9 @@ def test_the_engine_ends_with_its_parent_and_leaves_no_shared_memory(how: signal
 def shared_memory() -> set[str]:
     folder = Path("/dev/shm")
     return {path.name for path in folder.glob("*realcam*")} if folder.is_dir() else set()
+
+
+def test_an_engine_whose_package_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENGINES, "student", ("no_such_package", "Engine"))
+    with pytest.raises(EngineError, match=r"no_such_package.*setup --with model"):
+        build_engine(settings(name="student"))

@@ -21,7 +21,7 @@ from engine.diffusion.schedule import TIMESTEPS, Schedule
 from engine.model.codecs import make_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import Memory, PairTransformer
-from engine.model.estimate import DEVICES, Device, estimate
+from engine.model.estimate import DEVICES, CodecCost, Device, estimate
 
 MATMUL = 1024
 ROUNDS = 15
@@ -39,7 +39,7 @@ def estimate_model(size: str, width: int, height: int, steps: int, window: int) 
         steps=steps,
         window=window,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        codec_flops=codec_flops(config, width, height),
+        codec=codec_cost(config, width, height),
     )
     return {
         "size": size,
@@ -51,18 +51,23 @@ def estimate_model(size: str, width: int, height: int, steps: int, window: int) 
     }
 
 
-def codec_flops(config: ModelConfig, width: int, height: int) -> tuple[int, int]:
-    """Of encoding and decoding one chunk in the middle of a stream."""
+def codec_cost(config: ModelConfig, width: int, height: int) -> CodecCost:
+    """Of one chunk in the middle of a stream, in bfloat16."""
     with torch.device("meta"):
-        codec = make_codec(config)
+        codec = make_codec(config).to(torch.bfloat16)
         encoder, decoder = codec.encoder_stream(), codec.decoder_stream()
-        decoder.decode(encoder.encode(torch.empty(1, encoder.frames_missing(1), 3, height, width)))
-        video = torch.empty(1, config.chunk * config.stride[0], 3, height, width)
+        first = torch.empty(1, encoder.frames_missing(1), 3, height, width, dtype=torch.bfloat16)
+        decoder.decode(encoder.encode(first))
+        video = first.new_empty(1, config.chunk * config.stride[0], 3, height, width)
         with FlopCounterMode(display=False) as encoding:
             latents = encoder.encode(video)
         with FlopCounterMode(display=False) as decoding:
             decoder.decode(latents)
-    return encoding.get_total_flops(), decoding.get_total_flops()
+    return CodecCost(
+        encode_flops=encoding.get_total_flops(),
+        decode_flops=decoding.get_total_flops(),
+        state_bytes=encoder.nbytes + decoder.nbytes,
+    )
 
 
 def this_cpu() -> Device:

@@ -78,6 +78,11 @@ class EncoderStream(ABC):
         self._at_start = True
         self._waiting: Tensor | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Of all that it remembers."""
+        return self._state_bytes() + (0 if self._waiting is None else self._waiting.nbytes)
+
     def frames_missing(self, latent_frames: int = 1) -> int:
         """How many picture frames ``encode`` must yet be given to make so many latent frames."""
         waiting = 0 if self._waiting is None else self._waiting.shape[1]
@@ -113,6 +118,10 @@ class EncoderStream(ABC):
             frames += self._codec.stride[0] - 1 - self._codec.lookahead
         return max(0, frames // self._codec.stride[0])
 
+    def _state_bytes(self) -> int:
+        """Of what its network remembers, if it has one."""
+        return 0
+
     @abstractmethod
     def _encode(self, video: Tensor) -> Tensor:
         """Frames that make whole latent frames, at least one."""
@@ -129,6 +138,11 @@ class DecoderStream(ABC):
         """Back to the start of a stream."""
         self._at_start = True
 
+    @property
+    def nbytes(self) -> int:
+        """Of all that it remembers."""
+        return self._state_bytes()
+
     def decode(self, latents: Tensor) -> Tensor:
         """B F C h w → all of their frames, B T 3 H W."""
         if latents.shape[2] != self._codec.latent_channels:
@@ -143,6 +157,10 @@ class DecoderStream(ABC):
         video = self._decode(latents)
         self._at_start = False
         return video
+
+    def _state_bytes(self) -> int:
+        """Of what its network remembers, if it has one."""
+        return 0
 
     @abstractmethod
     def _decode(self, latents: Tensor) -> Tensor:

@@ -49,10 +49,22 @@ class Work:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CodecCost:
+    """Of encoding and decoding one chunk, and of what both streams remember between chunks."""
+
+    encode_flops: int = 0
+    decode_flops: int = 0
+    state_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
+    """``weight_bytes`` are the transformer's, ``codec_bytes`` what the codec's streams remember."""
+
     parameters: int
     weight_bytes: int
     cache_bytes: int
+    codec_bytes: int
     frames_per_chunk: int
     passes: int  # over the weights, for each chunk
     work: Work
@@ -70,6 +82,7 @@ class Estimate:
             "parameters": self.parameters,
             "weight_bytes": self.weight_bytes,
             "cache_bytes": self.cache_bytes,
+            "codec_bytes": self.codec_bytes,
             "frames_per_chunk": self.frames_per_chunk,
             "tflop_per_chunk": {part: flop / 1e12 for part, flop in asdict(self.work).items()}
             | {"transformer": self.work.transformer / 1e12, "total": self.work.total / 1e12},
@@ -88,10 +101,10 @@ def estimate(
     steps: int,
     window: int,
     parameters: int,
-    codec_flops: tuple[int, int] = (0, 0),
+    codec: CodecCost = CodecCost(),
     bytes_per_number: int = 2,
 ) -> Estimate:
-    """For pictures of that size. ``codec_flops`` are those of encoding and decoding one chunk."""
+    """For pictures of that size."""
     tokens = config.tokens_per_frame(width, height)
     seen = window + config.attention_sink  # pairs, the chunk's own included
     own = config.chunk * tokens
@@ -102,14 +115,15 @@ def estimate(
         parameters=parameters,
         weight_bytes=parameters * bytes_per_number,
         cache_bytes=2 * 2 * config.layers * remembered * tokens * config.width * bytes_per_number,
+        codec_bytes=codec.state_bytes,
         frames_per_chunk=config.chunk * config.stride[0],
         passes=steps + 2,
         work=Work(
             source_pass=source_pass,
             steps=steps * target_pass,
             cache_write=target_pass,
-            encode=codec_flops[0],
-            decode=codec_flops[1],
+            encode=codec.encode_flops,
+            decode=codec.decode_flops,
         ),
     )
 

@@ -127,6 +127,10 @@ class Lookback:
         self._last = x[:, -1:].clone()
         return torch.cat([last, x[:, :-1]], dim=1)
 
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._last is None else self._last.nbytes
+
 
 def lookbacks(layers: nn.Sequential) -> list[Lookback | None]:
     """What a stream through these layers remembers, at its start."""
@@ -172,6 +176,9 @@ class _TinyEncoderStream(EncoderStream):
         super().reset()
         self._lookbacks = lookbacks(self._vae.encoder)
 
+    def _state_bytes(self) -> int:
+        return sum(lookback.nbytes for lookback in self._lookbacks if lookback is not None)
+
     def _encode(self, video: Tensor) -> Tensor:
         folded = nn.functional.pixel_unshuffle((video + 1) / 2, self._vae.patch)
         return run(self._vae.encoder, self._lookbacks, folded)
@@ -185,6 +192,9 @@ class _TinyDecoderStream(DecoderStream):
     def reset(self) -> None:
         super().reset()
         self._lookbacks = lookbacks(self._vae.decoder)
+
+    def _state_bytes(self) -> int:
+        return sum(lookback.nbytes for lookback in self._lookbacks if lookback is not None)
 
     def _decode(self, latents: Tensor) -> Tensor:
         folded = run(self._vae.decoder, self._lookbacks, latents)

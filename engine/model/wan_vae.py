@@ -91,6 +91,10 @@ class Past:
         self._frames = frames.clone()
         self.started = True
 
+    @property
+    def nbytes(self) -> int:
+        return 0 if self._frames is None else self._frames.nbytes
+
 
 class CausalConv3d(nn.Conv3d):
     """As long an output as its input: looks at each frame and the two before it."""
@@ -237,6 +241,11 @@ class HalfState:
     layers: tuple[tuple[Past, ...], ...]
     last: Past
 
+    @property
+    def nbytes(self) -> int:
+        pasts = (self.first, *(past for layer in self.layers for past in layer), self.last)
+        return sum(past.nbytes for past in pasts)
+
 
 class Half(nn.Module, ABC):
     """Encoder or decoder: a convolution, layers, a head."""
@@ -344,6 +353,9 @@ class _WanEncoderStream(EncoderStream):
         super().reset()
         self._state = self._vae.encoder.start()
 
+    def _state_bytes(self) -> int:
+        return self._state.nbytes
+
     def _encode(self, video: Tensor) -> Tensor:
         """The mean of the distribution that the network gives; its other half is the variance."""
         moments = self._vae.conv1(self._vae.encoder(video.transpose(1, 2), self._state))
@@ -360,6 +372,9 @@ class _WanDecoderStream(DecoderStream):
     def reset(self) -> None:
         super().reset()
         self._state = self._vae.decoder.start()
+
+    def _state_bytes(self) -> int:
+        return self._state.nbytes
 
     def _decode(self, latents: Tensor) -> Tensor:
         scaled = latents * self._deviation + self._mean

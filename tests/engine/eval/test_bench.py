@@ -12,13 +12,20 @@ def test_wan_with_four_steps_and_a_window_of_six_stays_under_180_tflop_a_chunk()
     assert 0 < work["encode"] < work["decode"] < 5  # type: ignore[index]
     assert found["frames_per_chunk"] == 12
     assert found["parameters"] == pytest.approx(1.42e9, rel=0.01)
+    assert 100e6 < found["codec_bytes"] < 130e6  # type: ignore[operator]
     assert set(found["floor"]) == {"H100 SXM", "RTX 5090", "RTX 4090", "this CPU"}  # type: ignore[call-overload]
 
 
 def test_the_floor_is_the_slower_of_arithmetic_and_memory() -> None:
     work = Work(source_pass=10, steps=60, cache_write=20, encode=4, decode=6)
     estimate = Estimate(
-        parameters=5, weight_bytes=10, cache_bytes=20, frames_per_chunk=12, passes=4, work=work
+        parameters=5,
+        weight_bytes=10,
+        cache_bytes=20,
+        codec_bytes=0,
+        frames_per_chunk=12,
+        passes=4,
+        work=work,
     )
     by_arithmetic = Device(name="slow", flops=50, bytes_per_s=1e9, memory_bytes=1)
     by_memory = Device(name="narrow", flops=1e9, bytes_per_s=60, memory_bytes=1)

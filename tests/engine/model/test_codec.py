@@ -204,7 +204,13 @@ def test_a_long_stream_remembers_no_more_than_a_short_one(codec: Codec) -> None:
         return live_tensor_bytes()
 
     early = go_on(4)
+    counted = encoder.nbytes + decoder.nbytes
     assert go_on(20) == early
+    assert encoder.nbytes + decoder.nbytes == counted
+    before = live_tensor_bytes()
+    encoder.reset()
+    decoder.reset()
+    assert before - live_tensor_bytes() == counted
 
 
 @pytest.mark.parametrize("shape", [(1, 13, 3, 16, 22), (1, 13, 3, 18, 24), (1, 13, 4, 16, 24)])

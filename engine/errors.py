@@ -7,6 +7,7 @@
     ├── SinkError           a sink cannot be opened or has gone; the runner reconnects
     ├── EngineError         an engine cannot be built or refuses its input
     │   └── WeightsError    a file of weights is damaged, of an unknown kind, or does not fit
+    ├── DataError           a scene or a data set on disk is incomplete, damaged or of another layout
     ├── CommandError        an OSC, web or hotkey command that was not understood; nothing changed
     └── ObsError            OBS or obs-websocket refused or is not there
 
@@ -50,6 +51,10 @@ class EngineError(RealCamError):
 
 class WeightsError(EngineError):
     """A file of weights cannot be used: damaged, of an unknown kind, unsafe, or of another shape."""
+
+
+class DataError(RealCamError):
+    """A scene or a data set on disk cannot be used: incomplete, damaged or of another layout."""
 
 
 class CommandError(RealCamError):

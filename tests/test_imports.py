@@ -78,6 +78,7 @@ def test_the_camera_needs_numpy_and_the_errors_only():
     [
         ("model", ("engine.diffusion", "engine.engines", "engine.train", "engine.eval", "engine.data")),
         ("diffusion", ("engine.engines", "engine.train", "engine.eval", "engine.data")),
+        ("geometry", ("engine.diffusion", "engine.engines", "engine.train", "engine.eval", "engine.data")),
         ("engines", ("engine.train", "engine.eval", "engine.data")),
         ("data", ("engine.engines", "engine.train", "engine.eval")),
     ],

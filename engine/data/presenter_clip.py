@@ -29,7 +29,8 @@ import bpy  # type: ignore[import-not-found]
 import numpy as np
 from mathutils import Vector  # type: ignore[import-not-found]
 
-from engine.data.presenter_figure import Assets, Presenter, material, pictured, relief, solid
+from engine.data.makehuman import Assets
+from engine.data.presenter_figure import Presenter, material, pictured, relief, solid
 
 WIDTH, HEIGHT, FPS, UNIQUE_FRAMES = 1280, 720, 25, 64
 MARGIN_PX, FEATHER_PX = 40, 8  # rendered around the presenter; how soft that part blends into the plate

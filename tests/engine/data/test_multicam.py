@@ -120,9 +120,9 @@ def test_a_scene_that_was_rendered_anew_is_packed_anew(copy, tmp_path):
 
 def test_packing_ahead_fills_the_cache_that_training_reads(rendered_root):
     scenes = layout.scene_folders(rendered_root, "train")
-    assert list(pack_scenes(rendered_root, scenes, (28, 16), ("colour", "matte"))) == scenes
+    assert list(pack_scenes(rendered_root, scenes, (14, 8), ("colour", "matte"))) == scenes
     for scene in scenes:
-        folder = cache_folder(rendered_root, scene, (28, 16))
+        folder = cache_folder(rendered_root, scene, (14, 8))
         assert {path.name for path in folder.iterdir()} == {"rig.npz", "colour.npy", "matte.npy"}
 
 

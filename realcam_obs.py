@@ -34,7 +34,7 @@ RealCam for OBS: a moving virtual camera for a live feed.
   doctor     what is there, what is missing and how to get it
   run        the live camera: source, camera move, sinks; OSC on port 9000, control page on 9001
   obs add    puts the input "RealCam" into OBS's current scene
-  setup      only makes the environment; --with ndi, --with model and --with test add extras
+  setup      only makes the environment; --with ndi, model, train or test adds what they need
   test       checks everything: ruff, mypy and pytest, which takes the further arguments
 
 The first command makes an environment in .venv beside this file: a minute or two, some 500 MB,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from engine.errors import ConfigError, RealCamError
-from plugin import cli_presets, cli_weights, doctor, testing
+from plugin import cli_data, cli_eval, cli_presets, cli_train, cli_weights, doctor, testing
 from plugin.config import EngineConfig, EngineName, ModelName, SessionConfig
 from plugin.logs import start_logging
 from plugin.obs import cli as obs_cli
@@ -29,7 +29,10 @@ bench_app = typer.Typer(no_args_is_help=True, help="Measure.")
 app.add_typer(cli_presets.app, name="presets")
 app.add_typer(obs_cli.app, name="obs")
 app.add_typer(cli_weights.app, name="weights")
+app.add_typer(cli_data.app, name="data")
+app.add_typer(cli_train.app, name="train")
 app.add_typer(bench_app, name="bench")
+app.command("eval")(cli_eval.evaluate)
 app.command()(doctor.doctor)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False

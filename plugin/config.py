@@ -156,7 +156,7 @@ class CameraConfig(Strict):
     limits: LimitsConfig = LimitsConfig()
 
 
-EngineName = Literal["planar", "student"]
+EngineName = Literal["planar", "depth", "student"]
 ModelName = Literal["mini", "wan-1.3b", "wan2.2-5b"]
 
 

@@ -24,6 +24,7 @@ from plugin.shared_frames import RingAddress, SharedPicture, SharedRing
 
 ENGINES = {
     "planar": ("engine.engines.planar", "PlanarEngine"),
+    "depth": ("engine.engines.depth", "DepthEngine"),
     "student": ("engine.engines.student", "StudentEngine"),
 }
 

@@ -26,8 +26,8 @@ from pathlib import Path
 MARKER = "realcam-setup.json"  # in the environment; written last, so its absence means "not finished"
 LOG = "realcam-setup.log"  # in the environment: all that pip said
 
-EXTRAS = ("model", "ndi", "test")
-NEEDS_TORCH = frozenset({"train", "eval", "data", "weights"})
+EXTRAS = ("model", "ndi", "test", "train")
+TRAINS = frozenset({"train", "eval", "data"})
 WORTH_A_GPU = frozenset({"run", "setup"})  # these take torch along when an NVIDIA GPU is there
 
 TORCH_INDEX_VARIABLE = "REALCAM_TORCH_INDEX"
@@ -59,7 +59,9 @@ def wanted_extras(arguments: Sequence[str], gpu: bool) -> frozenset[str]:
         return frozenset(EXTRAS)
     extras = set(_asked_for(arguments[1:])) if command == "setup" else set()
     with_a_model = "student" in arguments or "--engine=student" in arguments
-    if command in NEEDS_TORCH or (command == "bench" and "model" in arguments) or with_a_model:
+    if command in TRAINS:
+        extras |= {"model", "train"}
+    if command == "weights" or (command == "bench" and "model" in arguments) or with_a_model:
         extras.add("model")
     if gpu and command in WORTH_A_GPU:
         extras.add("model")

@@ -73,7 +73,8 @@ def test_the_wrong_python_is_told_what_to_install(launcher):
         (["run", "--source", "obs"], False, set()),
         (["run", "--source", "obs"], True, {"model"}),
         (["run", "--help"], True, set()),
-        (["train", "mini"], False, {"model"}),
+        (["train", "teacher"], False, {"model", "train"}),
+        (["data", "render"], False, {"model", "train"}),
         (["weights", "list"], False, {"model"}),
         (["bench", "live"], False, set()),
         (["bench", "model"], False, {"model"}),
@@ -82,7 +83,7 @@ def test_the_wrong_python_is_told_what_to_install(launcher):
         (["setup"], False, set()),
         (["setup", "--with", "ndi"], False, {"ndi"}),
         (["setup", "--with=ndi", "--with", "test"], False, {"ndi", "test"}),
-        (["test", "-k", "osc"], False, {"model", "ndi", "test"}),
+        (["test", "-k", "osc"], False, {"model", "ndi", "test", "train"}),
     ],
 )
 def test_a_command_brings_the_extras_that_it_needs(arguments, gpu, extras):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.diffusion.sampler import Noise, sample_few_steps
 from engine.diffusion.schedule import TIMESTEPS, Schedule
+from engine.model.attention import rotate
 from engine.model.config import ModelConfig
 from engine.model.dit import KeysValues, Memory, PairTransformer, Pass, joined
 from engine.model.kv_cache import CacheShape, KVCache
@@ -114,13 +115,13 @@ def _recall(model: PairTransformer, cache: KVCache, grid: tuple[int, int]) -> Me
     """A cache's content with its positions, rotated once for all steps of the chunk."""
     if cache.remembered == 0:
         return Memory([None] * cache.shape.layers)
-    times = cache.times()
+    rotation = model.rotation(cache.times(), grid)
     layers = []
     for layer in range(cache.shape.layers):
         keys, values = cache.read(layer)
         if torch.is_grad_enabled():  # the cache will be overwritten before the backward pass reads it
             values = values.clone()
-        layers.append(KeysValues(model.rotated(keys, times, grid), values))
+        layers.append(KeysValues(rotate(keys, rotation), values))
     return Memory(layers)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 THETA = 10_000.0
+POSITIONS = 4096  # along each axis; a stream's stay below its window, a clip's below its length
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -25,6 +26,23 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = N
     return out.transpose(1, 2)
 
 
+def window_attention(query: Tensor, key: Tensor, value: Tensor, frames: int, reach: int) -> Tensor:
+    """:func:`attention` in which a frame's queries see the keys of ``reach`` frames to either side.
+
+    All three are in order of time and as long for each of the frames, the keys as long as they like.
+    Frame by frame on slices, so that the cost grows with the length and not with its square, and
+    what a frame sees depends on nothing outside its window.
+    """
+    if reach >= frames - 1:
+        return attention(query, key, value)
+    own, seen = query.shape[1] // frames, key.shape[1] // frames
+    made = []
+    for frame in range(frames):
+        window = slice(max(0, frame - reach) * seen, (frame + reach + 1) * seen)
+        made.append(attention(query[:, frame * own : (frame + 1) * own], key[:, window], value[:, window]))
+    return torch.cat(made, dim=1)
+
+
 def axis_widths(head_width: int) -> tuple[int, int, int]:
     """How a head's width is shared by time, height and width: Wan gives two sixths to each of space,
     rounded to pairs, and the rest to time.
@@ -34,21 +52,21 @@ def axis_widths(head_width: int) -> tuple[int, int, int]:
 
 
 @lru_cache(maxsize=64)
-def _frequencies(head_width: int, device: torch.device) -> tuple[Tensor, ...]:
-    return tuple(
-        THETA ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
-        for width in axis_widths(head_width)
-    )
+def _turns(head_width: int, device: torch.device) -> tuple[Tensor, ...]:
+    """For each axis, the turns of all positions: POSITIONS by half the axis's width, complex64."""
+    position = torch.arange(POSITIONS, dtype=torch.float64, device=device)[:, None]
+    turns = []
+    for width in axis_widths(head_width):
+        frequencies = THETA ** (-torch.arange(0, width, 2, dtype=torch.float64, device=device) / width)
+        angle = position * frequencies
+        turns.append(torch.polar(torch.ones_like(angle), angle).to(torch.complex64))
+    return tuple(turns)
 
 
 def rotations(positions: Tensor, head_width: int) -> Tensor:
     """Positions N 3 (time, row, column) → N E/2 complex numbers of length one, RoFormer's eq. 34 in 3D."""
-    angles = [
-        positions[:, axis, None].double() * frequencies
-        for axis, frequencies in enumerate(_frequencies(head_width, positions.device))
-    ]
-    angle = torch.cat(angles, dim=1)
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+    turns = _turns(head_width, positions.device)
+    return torch.cat([turn[positions[:, axis]] for axis, turn in enumerate(turns)], dim=1)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

@@ -17,8 +17,10 @@ class ModelConfig:
     """One transformer and how it streams.
 
     Lengths in time are latent frames. ``window`` counts the source/target pairs that a chunk sees,
-    its own included; the first ``attention_sink`` pairs of the stream stay visible beyond it.
-    A head of kind "mixture" chooses for each pixel between the hints and a colour of its own.
+    its own included; the first ``attention_sink`` pairs of the stream stay visible beyond it. The
+    teacher, who knows the whole clip, sees ``reach`` pairs to either side of each.
+    Of the ``hint_channels``, the last ``guide_channels`` say something about the hints before them; a
+    head of kind "mixture" chooses for each pixel between those hints and a colour of its own.
     ``stride`` is the codec's in time, height and width. ``size`` is the picture's default width and
     height. ``timesteps`` are the student's, before the schedule's ``shift``.
     """
@@ -37,10 +39,12 @@ class ModelConfig:
     frequency_width: int
     camera: CameraName
     hint_channels: int
+    guide_channels: int
     head: HeadName
     chunk: int
     window: int
     attention_sink: int
+    reach: int
     size: tuple[int, int]
     timesteps: tuple[float, ...]
     shift: float
@@ -52,8 +56,9 @@ class ModelConfig:
             raise ValueError(
                 f"{self.name}: a window of {self.window} does not hold two chunks of {self.chunk}"
             )
+        pictures = self.hint_channels - self.guide_channels
         if self.head == "mixture" and (
-            self.codec != "pixel" or not self.hint_channels or self.hint_channels % self.latent_channels
+            self.codec != "pixel" or pictures <= 0 or pictures % self.latent_channels
         ):
             raise ValueError(f"{self.name}: a mixture needs whole hints, each a picture in pixels")
 
@@ -96,10 +101,12 @@ SIZES = {
             frequency_width=256,
             camera="plucker",
             hint_channels=0,
+            guide_channels=0,
             head="velocity",
             chunk=3,
             window=6,
             attention_sink=1,
+            reach=20,  # all of the 21 that 81 pictures make
             size=(832, 480),
             timesteps=(1000.0, 750.0, 500.0, 250.0),
             shift=5.0,
@@ -119,10 +126,12 @@ SIZES = {
             frequency_width=256,
             camera="plucker",
             hint_channels=0,
+            guide_channels=0,
             head="velocity",
             chunk=3,
             window=6,
             attention_sink=1,
+            reach=20,
             size=(1280, 704),
             timesteps=(1000.0, 750.0, 500.0, 250.0),
             shift=5.0,
@@ -130,7 +139,7 @@ SIZES = {
         ModelConfig(
             name="mini",
             width=192,
-            heads=6,
+            heads=3,
             ffn_width=768,
             layers=6,
             patch=(1, 1, 1),
@@ -141,11 +150,13 @@ SIZES = {
             text_width=64,
             frequency_width=256,
             camera="plucker",
-            hint_channels=0,
-            head="velocity",
+            hint_channels=2 * 192 + 64,  # warped by rotation, warped by depth, and where that was seen
+            guide_channels=64,
+            head="mixture",
             chunk=1,
             window=6,
             attention_sink=1,
+            reach=2,
             size=(112, 64),
             timesteps=(1000.0, 500.0),
             shift=1.0,
@@ -165,10 +176,12 @@ SIZES = {
             frequency_width=32,
             camera="plucker",
             hint_channels=0,
+            guide_channels=0,
             head="velocity",
             chunk=2,
             window=4,
             attention_sink=2,
+            reach=1,
             size=(32, 24),
             timesteps=(1000.0, 500.0),
             shift=5.0,

@@ -15,20 +15,22 @@ H heads, E width of a head, C latent channels, h w latent rows and columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from engine.model.attention import attention, grid_positions, rotate, rotations
+from engine.model.attention import attention, grid_positions, rotate, rotations, window_attention
 from engine.model.camera_encoder import ExtrinsicEncoder, PluckerEncoder
 from engine.model.config import ModelConfig
 
 EPSILON = 1e-6
 NOISIEST = 1000.0  # the timestep of pure noise
 LEAST_SIGMA = 1e-3  # a mixture says x0; the velocity it stands for has no value without any noise
+FIRST_SHARE = 0.8  # of a mixture, for the last hint
 SOURCE, TARGET = 0, 1
 
 
@@ -38,6 +40,9 @@ class KeysValues:
 
     keys: Tensor
     values: Tensor
+
+
+Attend = Callable[[Tensor, KeysValues], Tensor]  # queries and own keys and values → B N H E
 
 
 def joined(*parts: KeysValues | None) -> KeysValues:
@@ -62,6 +67,11 @@ class RMSNorm(nn.Module):
 def layer_norm(x: Tensor) -> Tensor:
     """Without weights, in float32, as Wan's modulated norms are."""
     return nn.functional.layer_norm(x.float(), x.shape[-1:], eps=EPSILON).type_as(x)
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Normalised, scaled and shifted, in float32."""
+    return torch.addcmul(shift, layer_norm(x).float(), 1 + scale).type_as(x)
 
 
 class Attention(nn.Module):
@@ -90,9 +100,13 @@ class Attention(nn.Module):
         """B N D → B N H E."""
         return x.view(*x.shape[:-1], self.heads, -1)
 
-    def forward(self, queries: Tensor, to: KeysValues, mask: Tensor | None = None) -> Tensor:
-        attended: Tensor = self.o(attention(queries, to.keys, to.values, mask).flatten(2))
-        return attended
+    def forward(self, queries: Tensor, to: KeysValues) -> Tensor:
+        return self.joined(attention(queries, to.keys, to.values))
+
+    def joined(self, attended: Tensor) -> Tensor:
+        """B N H E → B N D."""
+        out: Tensor = self.o(attended.flatten(2))
+        return out
 
 
 class Block(nn.Module):
@@ -103,52 +117,55 @@ class Block(nn.Module):
         width = config.width
         self.self_attn = Attention(width, config.heads)
         self.cross_attn = Attention(width, config.heads)
-        self.norm3 = nn.LayerNorm(width, EPSILON)  # its numbers are used in float32, see finish()
+        self.norm3 = nn.LayerNorm(width, EPSILON)  # its numbers are used in float32, see _told()
         self.ffn = nn.Sequential(
             nn.Linear(width, config.ffn_width), nn.GELU("tanh"), nn.Linear(config.ffn_width, width)
         )
         self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
         self.camera = ExtrinsicEncoder(width) if config.camera == "recammaster" else None
 
-    def begin(self, x: Tensor, time: Tensor, camera: Tensor | None, rotation: Tensor) -> _Begun:
-        """The part before the attention: B F T D, time B F 6 D, camera B F 12 → queries, keys, values.
+    def text_keys_values(self, text: Tensor) -> KeysValues:
+        return self.cross_attn.keys_values(text)
 
-        Keys come twice, rotated for now and as they are for a cache.
+    def forward(
+        self,
+        x: Tensor,
+        time: Tensor,
+        camera: Tensor | None,
+        rotation: Tensor,
+        text: KeysValues,
+        attend: Attend,
+    ) -> tuple[Tensor, KeysValues, KeysValues]:
+        """B F T D, time B F 6 D, camera B F 12 → B F T D, and its keys and values: rotated for now, and
+        plain for a cache. Who sees whom is ``attend``'s business.
         """
         parts = (self.modulation[:, None] + time.float()).unsqueeze(3).unbind(2)  # 6 × B F 1 D
-        shift, scale = parts[0], parts[1]
-        modulated = (layer_norm(x).float() * (1 + scale) + shift).type_as(x)
+        shift, scale, gate, last_shift, last_scale, last_gate = parts
+        tokens = modulated(x, shift, scale)
         if self.camera is not None and camera is not None:
-            modulated = modulated + self.camera.cam_encoder(camera)[:, :, None]
-        tokens = modulated.flatten(1, 2)
-        queries = rotate(self.self_attn.queries(tokens), rotation)
+            tokens = tokens + self.camera.cam_encoder(camera)[:, :, None]
+        tokens = tokens.flatten(1, 2)
         plain = self.self_attn.keys_values(tokens)
-        return _Begun(queries, plain, KeysValues(rotate(plain.keys, rotation), plain.values), parts)
-
-    def finish(
-        self, x: Tensor, begun: _Begun, to: KeysValues, text: KeysValues, mask: Tensor | None = None
-    ) -> Tensor:
-        """The attention and all behind it: B F T D."""
-        gate, shift, scale, last_gate = (begun.modulation[i] for i in (2, 3, 4, 5))
-        attended = self.self_attn(begun.queries, to, mask)
+        rotated = KeysValues(rotate(plain.keys, rotation), plain.values)
+        attended = attend(rotate(self.self_attn.queries(tokens), rotation), rotated)
+        out = self.self_attn.joined(attended)
         if self.camera is not None:
-            attended = self.camera.projector(attended)
-        x = (x.float() + attended.view_as(x).float() * gate).type_as(x)
+            out = self.camera.projector(out)
+        x = torch.addcmul(x.float(), out.view_as(x).float(), gate).type_as(x)
+        x = x + self._told(x, text)
+        fed = self.ffn(modulated(x, last_shift, last_scale))
+        return torch.addcmul(x.float(), fed.float(), last_gate).type_as(x), plain, rotated
+
+    def _told(self, x: Tensor, text: KeysValues) -> Tensor:
+        """What the text adds: B F T D, or B 1 1 D when it is one token, which says the same to all."""
+        if text.keys.shape[1] == 1:
+            return self.cross_attn.joined(text.values)[:, None]
         normed = nn.functional.layer_norm(
             x.float(), x.shape[-1:], self.norm3.weight.float(), self.norm3.bias.float(), EPSILON
         )
-        crossed = self.cross_attn(self.cross_attn.queries(normed.type_as(x).flatten(1, 2)), text)
-        x = x + crossed.view_as(x)
-        fed: Tensor = self.ffn((layer_norm(x).float() * (1 + scale) + shift).type_as(x))
-        return (x.float() + fed.float() * last_gate).type_as(x)
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    queries: Tensor
-    plain: KeysValues
-    rotated: KeysValues
-    modulation: tuple[Tensor, ...]
+        queries = self.cross_attn.queries(normed.type_as(x).flatten(1, 2))
+        crossed: Tensor = self.cross_attn(queries, text)
+        return crossed.view_as(x)
 
 
 class Head(nn.Module):
@@ -160,13 +177,15 @@ class Head(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """B F T D and B F D → B F T (patch · C)."""
         shift, scale = (self.modulation[:, None] + time.float()[:, :, None]).unsqueeze(3).unbind(2)
-        return self.head((layer_norm(x).float() * (1 + scale) + shift).type_as(x))  # type: ignore[no-any-return]
+        out: Tensor = self.head(modulated(x, shift, scale))
+        return out
 
 
 class MixtureHead(nn.Module):
-    """Weighs, for each pixel, a colour that the transformer generated against the hints.
+    """Weighs, for each pixel, a colour that the transformer generated against the hints. Begins with the
+    last hint, and a little of all others.
 
-    For the pixel codec, whose channels are 3 colours · P pixels of a patch. K hints.
+    For the pixel codec, whose channels are 3 colours · P pixels of a patch. K hints, G guide channels.
     """
 
     COLOURS = 3
@@ -174,15 +193,20 @@ class MixtureHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.pixels = config.latent_channels // self.COLOURS
-        self.candidates = 1 + config.hint_channels // config.latent_channels
+        self.pictures = config.hint_channels - config.guide_channels
+        self.candidates = 1 + self.pictures // config.latent_channels
         self.weights = nn.Linear(config.width, math.prod(config.patch) * self.candidates * self.pixels)
+        nn.init.zeros_(self.weights.weight)
+        with torch.no_grad():
+            shares = self.weights.bias.zero_().view(-1, self.candidates, self.pixels)
+            shares[:, -1] = math.log(FIRST_SHARE / (1 - FIRST_SHARE) * (self.candidates - 1))
 
     def forward(self, logits: Tensor, generated: Tensor, hints: Tensor) -> Tensor:
-        """B F ((K+1)·P) h w, B F 3·P h w and B F (K·3·P) h w → x0, B F 3·P h w."""
+        """B F ((K+1)·P) h w, B F 3·P h w and B F (K·3·P + G) h w → x0, B F 3·P h w."""
         shape = (self.candidates, self.COLOURS, self.pixels)
-        candidates = torch.cat([generated, hints], dim=2).view(*_split(generated, shape))
+        candidates = torch.cat([generated, hints[:, :, : self.pictures]], dim=2)
         share = logits.view(*_split(logits, (self.candidates, 1, self.pixels))).softmax(2)
-        return (candidates * share).sum(2).flatten(2, 3)
+        return (candidates.view(*_split(generated, shape)) * share).sum(2).flatten(2, 3)
 
 
 def _split(x: Tensor, channels: tuple[int, ...]) -> tuple[int, ...]:
@@ -205,10 +229,50 @@ class Pass:
     plain: list[KeysValues]
 
 
+def full_attention(seen: Memory | None, mask: Tensor | None) -> Callable[[int], Attend]:
+    """To everything in ``seen`` and to one's own."""
+
+    def layer(number: int) -> Attend:
+        def attend(queries: Tensor, own: KeysValues) -> Tensor:
+            to = joined(seen.layers[number] if seen else None, own)
+            return attention(queries, to.keys, to.values, mask)
+
+        return attend
+
+    return layer
+
+
+def _window(seen: Memory | None, frames: int, reach: int) -> Callable[[int], Attend]:
+    """To the pairs up to ``reach`` frames away."""
+
+    def layer(number: int) -> Attend:
+        def attend(queries: Tensor, own: KeysValues) -> Tensor:
+            to = _interleaved(seen.layers[number] if seen else None, own, frames)
+            return window_attention(queries, to.keys, to.values, frames, reach)
+
+        return attend
+
+    return layer
+
+
+def _interleaved(source: KeysValues | None, target: KeysValues, frames: int) -> KeysValues:
+    """s1 t1 s2 t2 …, so that a window of pairs is one slice."""
+    if source is None:
+        return target
+
+    def pairs(first: Tensor, second: Tensor) -> Tensor:
+        apart = [part.reshape(len(part), frames, -1, *part.shape[2:]) for part in (first, second)]
+        return torch.cat(apart, dim=2).flatten(1, 2)
+
+    return KeysValues(pairs(source.keys, target.keys), pairs(source.values, target.values))
+
+
 class PairTransformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.checkpointing = False  # compute the blocks again in the backward pass instead of keeping them
         self.patch = config.patch
+        self.hint_channels = config.hint_channels
         self.head_width = config.head_width
         self.frequency_width = config.frequency_width
         width = config.width
@@ -237,7 +301,7 @@ class PairTransformer(nn.Module):
         layer; once for each prompt.
         """
         text = self.text_embedding(self.empty_prompt[None] if prompt is None else prompt)
-        return [block.cross_attn.keys_values(text) for block in self._blocks()]
+        return [block.text_keys_values(text) for block in self._blocks()]
 
     def encode_source(
         self,
@@ -246,11 +310,15 @@ class PairTransformer(nn.Module):
         text: Sequence[KeysValues],
         past: Memory | None = None,
         mask: Tensor | None = None,
+        reach: int | None = None,
     ) -> Pass:
-        """The source's frames B F C h w at times F; they see ``past`` and one another (or ``mask``)."""
+        """The source's frames B F C h w at times F; they see ``past`` and one another (or ``mask``), or
+        those up to ``reach`` frames away and no past.
+        """
         zero = latent.new_zeros(latent.shape[:2], dtype=torch.float32)
         tokens = self._patches(latent) + self.stream_embedding[SOURCE]
-        _, _, left = self._run(tokens, zero, None, times, latent.shape[-2:], text, past, mask)
+        attend = full_attention(past, mask) if reach is None else _window(past, latent.shape[1], reach)
+        _, _, left = self._run(tokens, zero, None, times, latent.shape[-2:], text, attend)
         return left
 
     def denoise(
@@ -265,30 +333,48 @@ class PairTransformer(nn.Module):
         extrinsics: Tensor | None = None,
         hints: Tensor | None = None,
         mask: Tensor | None = None,
+        reach: int | None = None,
     ) -> tuple[Tensor, Pass]:
         """Velocity of the target's frames: B F C h w, timesteps B F in 0…1000, times F → B F C h w.
 
         ``seen`` is the source's memory, with the target's past behind it; ``rays`` are B F 6 h w,
-        ``extrinsics`` B F 12, ``hints`` B F hint_channels h w.
+        ``extrinsics`` B F 12, ``hints`` B F hint_channels h w (None: nothing is known, which is all
+        zeros). With ``reach``, ``seen`` is the source of these very frames, and a frame sees the pairs
+        so far away.
         """
+        hints = self._hints(latent, hints)
+        tokens = self._target_tokens(latent, rays, hints)
+        attend = full_attention(seen, mask) if reach is None else _window(seen, latent.shape[1], reach)
+        x, time, left = self._run(tokens, timesteps, extrinsics, times, latent.shape[-2:], text, attend)
+        return self._velocity(x, time, latent, timesteps, hints), left
+
+    def _hints(self, latent: Tensor, hints: Tensor | None) -> Tensor:
+        if hints is not None:
+            return hints
+        return latent.new_zeros(*latent.shape[:2], self.hint_channels, *latent.shape[3:])
+
+    def _target_tokens(self, latent: Tensor, rays: Tensor | None, hints: Tensor) -> Tensor:
         tokens = self._patches(latent) + self.stream_embedding[TARGET]
         if self.plucker is not None and rays is not None:
             tokens = tokens + self.plucker(rays)
-        if self.hints is not None and hints is not None:
+        if self.hints is not None:
             tokens = tokens + self.hints(hints.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)
+        return tokens
+
+    def _velocity(self, x: Tensor, time: Tensor, latent: Tensor, timesteps: Tensor, hints: Tensor) -> Tensor:
+        """What the blocks made of the target's tokens: B F T D and B F D → B F C h w."""
         grid = latent.shape[-2:]
-        x, time, left = self._run(tokens, timesteps, extrinsics, times, grid, text, seen, mask)
         made = self._unpatched(self.head(x, time), grid)
         if self.mixture is not None:
-            assert hints is not None
             logits = self._unpatched(self.mixture.weights(layer_norm(x)), grid)
             sigma = (timesteps / NOISIEST).clamp(min=LEAST_SIGMA)[..., None, None, None].type_as(latent)
             made = (latent - self.mixture(logits, made, hints)) / sigma
-        return made, left
+        return made
 
-    def rotated(self, keys: Tensor, times: Tensor, grid: tuple[int, int]) -> Tensor:
-        """A cache's keys B M H E, M = len(times)·T, turned to their positions."""
-        return rotate(keys, self._rotation(times, grid))
+    def rotation(self, times: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
+        """What turns the keys of all tokens of the frames at these times to their positions."""
+        rows, columns = grid[0] // self.patch[1], grid[1] // self.patch[2]
+        return rotations(grid_positions(times, rows, columns), self.head_width)
 
     def _run(
         self,
@@ -298,19 +384,18 @@ class PairTransformer(nn.Module):
         times: Tensor,
         grid: tuple[int, int] | torch.Size,
         text: Sequence[KeysValues],
-        seen: Memory | None,
-        mask: Tensor | None,
+        attend: Callable[[int], Attend],
     ) -> tuple[Tensor, Tensor, Pass]:
         time = self.time_embedding(self._frequencies(timesteps).type_as(x))
         modulation = self.time_projection(time).unflatten(-1, (6, -1))
-        rotation = self._rotation(times, grid)
+        rotation = self.rotation(times, grid)
         left = Pass([], [])
+        again = self.checkpointing and torch.is_grad_enabled()
         for number, block in enumerate(self._blocks()):
-            begun = block.begin(x, modulation, camera, rotation)
-            left.plain.append(begun.plain)
-            left.rotated.append(begun.rotated)
-            to = joined(seen.layers[number] if seen else None, begun.rotated)
-            x = block.finish(x, begun, to, text[number], mask)
+            given = (x, modulation, camera, rotation, text[number], attend(number))
+            x, plain, rotated = checkpoint(block, *given, use_reentrant=False) if again else block(*given)
+            left.plain.append(plain)
+            left.rotated.append(rotated)
         return x, time, left
 
     def _blocks(self) -> list[Block]:
@@ -322,10 +407,6 @@ class PairTransformer(nn.Module):
         rates = 10_000.0 ** (-torch.arange(half, device=timesteps.device, dtype=torch.float64) / half)
         angles = timesteps.double()[..., None] * rates
         return torch.cat([angles.cos(), angles.sin()], dim=-1).float()
-
-    def _rotation(self, times: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
-        rows, columns = grid[0] // self.patch[1], grid[1] // self.patch[2]
-        return rotations(grid_positions(times, rows, columns), self.head_width)
 
     def _patches(self, latent: Tensor) -> Tensor:
         """B F C h w → B F T D."""

@@ -11,7 +11,7 @@ from engine.model.adapters import recognise
 from engine.model.attention import attention, rotate, rotations
 from engine.model.camera_encoder import plucker_rays
 from engine.model.config import SIZES, model_config
-from engine.model.dit import Memory, PairTransformer
+from engine.model.dit import Memory, MixtureHead, PairTransformer
 from engine.model.estimate import pass_flops
 
 TINY = replace(SIZES["tiny"], latent_channels=4)
@@ -178,3 +178,25 @@ def test_a_mixture_can_be_any_of_its_hints_exactly() -> None:
 def test_a_mixture_without_whole_hints_is_refused() -> None:
     with pytest.raises(ValueError, match="whole hints"):
         replace(SIZES["tiny"], head="mixture", hint_channels=5)
+
+
+def test_a_mixture_begins_with_the_last_hint_whatever_the_guide_behind_it_says() -> None:
+    config = replace(SIZES["tiny"], head="mixture", hint_channels=2 * 48 + 16, guide_channels=16)
+    head = MixtureHead(config)
+    logits = head.weights(torch.randn(1, 2, 6, config.width))
+    shares = logits.view(1, 2, 6, 4, 3, 16).softmax(-2)
+    torch.testing.assert_close(shares[..., 2, :], torch.full((1, 2, 6, 4, 16), 0.8))
+    guided, plain = torch.randn(1, 2, 112, 4, 6), torch.randn(1, 2, 48, 4, 6)
+    other = guided.clone()
+    other[:, :, 96:] += 1
+    per_cell = torch.randn(1, 2, 48, 4, 6)
+    assert torch.equal(head(per_cell, plain, guided), head(per_cell, plain, other))
+
+
+def test_one_token_of_text_says_what_attention_to_it_would() -> None:
+    torch.manual_seed(0)
+    model = PairTransformer(replace(TINY, text_length=1)).eval()
+    x, block, text = torch.randn(1, 2, 6, TINY.width), model.blocks[0], model.encode_text()[0]
+    with torch.no_grad():
+        asked = block.cross_attn(block.cross_attn.queries(block.norm3(x).flatten(1, 2)), text)
+        torch.testing.assert_close(block._told(x, text).expand_as(x), asked.view_as(x))

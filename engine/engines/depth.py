@@ -1,0 +1,167 @@
+"""The engine with true parallax for machines without a GPU: depth, two layers, a memory of the background.
+
+What only turns or zooms is left to the compositor, exactly as in the planar engine; a camera that travels is
+rendered here. Where the depth network is unsure of the depth it is drawn towards the plane at the subject's
+distance, and without the network all of it is that plane. Knows nothing of processes or queues.
+
+Shapes: H W the picture's rows and columns, h w the grid's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+
+from engine.camera.geometry import IDENTITY, Intrinsics, Pose
+from engine.engines.base import EngineSettings, Progress, Rendered
+from engine.errors import EngineError
+from engine.frames import Pixels
+from engine.geometry.background import Background
+from engine.geometry.depth_estimator import Depth, DepthEstimator, scaled
+from engine.geometry.forward_warp import FARTHEST, is_still, sharpened
+from engine.geometry.layers import LayerRenderer, Layers, front_depth
+from engine.geometry.matte import GuidedMatte
+from engine.geometry.pictures import Buffers, Floats, shrunk
+
+log = logging.getLogger(__name__)
+
+GRID_WIDTH = 256
+AROUND_PERSON = np.ones((3, 3), np.uint8)  # what is next to a person may show something of them
+FRONT_BLUR = (7, 7)  # cells
+FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
+WIDER_VIEW = 0.94  # of the zoom, at least: what the camera may see by the time the picture is shown
+
+
+FAILURES = (EngineError, Fail, RuntimeException)  # of the network: no weights, or ONNX Runtime gave up
+
+
+class Estimator(Protocol):
+    def estimate(self, frame: Pixels) -> Depth: ...
+
+    def reset(self) -> None: ...
+
+
+EstimatorFor = Callable[[int, int], Estimator]  # of the frames' width and height
+
+
+class DepthEngine:
+    def __init__(self, settings: EngineSettings, estimator_for: EstimatorFor = DepthEstimator) -> None:
+        """``estimator_for``: the network's place may be taken by anything that knows the depth."""
+        self.chunk = 1
+        self.size: tuple[int, int] | None = None
+        self._settings = settings
+        self._estimator_for: EstimatorFor | None = estimator_for
+        self._scene: Scene | None = None
+
+    def warmup(self, progress: Progress) -> None:
+        """Loads the network and renders a picture with it. Without weights, the engine is the planar one."""
+        cv2.setNumThreads(1)  # the other core is the output's
+        progress(0.0, "loading the depth network")
+        width, height = self._settings.size
+        self.step([np.zeros((height, width, 3), np.uint8)], [Pose(translation=(0.1, 0.0, 0.0))])
+        self.reset()
+        progress(1.0, "ready")
+
+    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
+        return [self._render(frame, pose) for frame, pose in zip(frames, poses, strict=True)]
+
+    def reset(self) -> None:
+        if self._scene is not None:
+            self._scene.reset()
+
+    def _render(self, frame: Pixels, pose: Pose) -> Rendered:
+        scene = self._scene_taking(frame)
+        if scene is None or is_still(pose):
+            return Rendered(frame, IDENTITY)
+        shown = _wider(pose, self._settings.subject_distance_m)
+        return Rendered(scene.draw(shown), shown)
+
+    def _scene_taking(self, frame: Pixels) -> Scene | None:
+        """The scene with this frame in it; None where there is no depth to be had."""
+        if self._estimator_for is None:
+            return None
+        size = (frame.shape[1], frame.shape[0])
+        try:
+            if self._scene is None or self._scene.size != size:
+                self._scene = Scene(size, self._settings, self._estimator_for(*size))
+            self._scene.take(frame)
+        except FAILURES as error:
+            log.warning("no depth, so moves show a flat picture, as the planar engine does: %s", error)
+            self._estimator_for = self._scene = None
+        return self._scene
+
+
+class Scene:
+    """What is known of the picture in front of the camera, for frames of one size."""
+
+    def __init__(self, size: tuple[int, int], settings: EngineSettings, estimator: Estimator) -> None:
+        width, height = self.size = size
+        grid_width = min(GRID_WIDTH, 2 * width)
+        self._grid = (grid_width, max(2, round(grid_width * height / width)))
+        self._estimator = estimator
+        self._lens = Intrinsics.from_horizontal_fov(width, height, settings.horizontal_fov)
+        self._distance_m = settings.subject_distance_m
+        self._background = Background(size, self._grid)
+        self._front_depth: Floats | None = None
+        self._buffers = Buffers()
+        self._renderer = LayerRenderer(size, self._grid)
+
+    def reset(self) -> None:
+        """Forget: the next frame belongs to another picture."""
+        self._estimator.reset()
+        self._background.reset()
+        self._renderer.reset()
+        self._front_depth = None
+
+    def take(self, frame: Pixels) -> None:
+        """The newest frame, H W 3."""
+        depth = self._estimator.estimate(frame)
+        self._frame = frame
+        self._opaque = self._buffers.bytes("opaque", *frame.shape[:2], 4)
+        cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._opaque)
+        self._small = cv2.cvtColor(shrunk(self._opaque, self._grid), cv2.COLOR_RGBA2RGB)
+        self._matte = GuidedMatte.of(self._on_grid(depth.matte), self._small)
+        metric, plane = scaled(depth, self._distance_m), np.float32(1 / self._distance_m)
+        drawn = plane + self._on_grid(depth.confidence) * (self._on_grid(metric.inverse_depth) - plane)
+        self._inverse_depth = sharpened(np.maximum(drawn, FARTHEST))
+        # what is remembered is relative: how far the subject is, is told anew with every frame
+        self._scale = metric.subject / depth.subject
+        relative = self._inverse_depth / np.float32(self._scale)
+        person = cv2.dilate((self._matte.on_grid > 0).astype(np.uint8), AROUND_PERSON) > 0
+        self._background.update(self._opaque, self._small, relative, person)
+
+    def draw(self, pose: Pose) -> Pixels:
+        """The newest frame, seen from ``pose``."""
+        share = self._buffers.bytes("share", *self._frame.shape[:2])
+        self._matte.enlarged(self._frame, share)
+        small_share = self._matte.on_grid
+        plate = self._background.plate()
+        plate = replace(plate, inverse_depth=plate.inverse_depth * np.float32(self._scale))
+        front = self._steadied(front_depth(self._inverse_depth, small_share))
+        layers = Layers.of(self._opaque, self._small, share, small_share, front, plate)
+        drawn = self._renderer.draw(layers, self._lens, pose)
+        picture: Pixels = cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
+        return picture
+
+    def _steadied(self, front: Floats) -> Floats:
+        """People are drawn by a smooth and slow depth: it may be a little off, it must not shiver."""
+        smooth = cv2.blur(front, FRONT_BLUR)
+        if self._front_depth is not None:
+            smooth = self._front_depth + FRONT_RATE * (smooth - self._front_depth)
+        self._front_depth = smooth
+        return smooth
+
+    def _on_grid(self, values: Floats) -> Floats:
+        return cv2.resize(values, self._grid)
+
+
+def _wider(pose: Pose, distance_m: float) -> Pose:
+    """A little more than the pose sees, where that costs no sharpness: where the picture is magnified."""
+    magnified = pose.zoom / max(1 - pose.translation[2] / distance_m, 1e-3)
+    return replace(pose, zoom=pose.zoom * min(1.0, max(WIDER_VIEW, 1 / magnified)))

@@ -1,0 +1,152 @@
+"""Trained weights as methods: a teacher, or the prefix baseline, clip by clip; a student as the live engine.
+
+Which of them a file holds, its metadata say. Knows nothing of figures.
+
+Shapes: T frames, H W rows and columns; B batch (1), F latent frames, C channels, h w latent rows and columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.data import layout
+from engine.data.loopaug import straight
+from engine.data.pairs import Clip
+from engine.diffusion.schedule import Schedule
+from engine.diffusion.teacher import SHIFT_KEY, VARIANT_KEY, load_teacher, sample
+from engine.engines.student import StudentEngine
+from engine.eval.cases import Shot
+from engine.eval.methods import EngineMethod, Method, engine_settings, resized
+from engine.frames import Pixels
+from engine.model.codecs import make_codec
+from engine.model.config import ModelConfig
+from engine.model.dit import PairTransformer
+from engine.model.weights import read_weights
+from engine.train.batches import Collator, Dropped
+from engine.train.clips import HELDOUT, ClipSettings, Example, hints_of, matrix
+
+SEED = 0
+ABOUT = {
+    "pair": "bidirectional teacher with synchronised pairs",
+    "prefix": "bidirectional model with the source as a prefix, as ReCamMaster has it",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """A file, and what it is called in the tables."""
+
+    path: Path
+    label: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Weights:
+        """``path`` or ``label=path``."""
+        label, equals, path = text.partition("=")
+        return cls(path=Path(path), label=label) if equals else cls(path=Path(text))
+
+
+def model_methods(files: Iterable[Weights], teacher_steps: int) -> list[Method]:
+    """One method for each file; a teacher with that many steps, a student with its own."""
+    found: list[Method] = []
+    for file in files:
+        checkpoint = read_weights(file.path)
+        variant = checkpoint.file.metadata.get(VARIANT_KEY)
+        if variant is not None:
+            label = file.label or {"pair": "teacher"}.get(variant, variant)
+            found.append(TeacherMethod(label, file.path, teacher_steps))
+        else:
+            found.append(student_method(file.label or "student", file.path, checkpoint.size))
+    return found
+
+
+def student_method(label: str, path: Path, size: str) -> EngineMethod:
+    return EngineMethod(
+        label,
+        f"causal student {path.name}, through the live engine",
+        StudentEngine,
+        lambda shot: engine_settings("student", shot, model=size, weights=str(path)),
+    )
+
+
+class TeacherMethod:
+    """A whole clip at once, at the model's own size."""
+
+    remembers = True
+    streams = False
+
+    def __init__(self, name: str, path: Path, steps: int) -> None:
+        self.name = name
+        self._path, self._steps = path, steps
+        metadata = read_weights(path).file.metadata
+        self._shift = None if SHIFT_KEY not in metadata else float(metadata[SHIFT_KEY])
+        self.about = f"{ABOUT.get(metadata.get(VARIANT_KEY, ''), 'model')} {path.name}, {steps} steps"
+
+    def at_steps(self, steps: int) -> TeacherMethod:
+        return TeacherMethod(self.name, self._path, steps)
+
+    def render(self, shot: Shot) -> Iterator[Pixels]:
+        _ = self._model
+        return self._rendered(shot)
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes whenever the pictures would."""
+        return f"{read_weights(self._path).file.sha256()} {self._steps} steps, shift {self._shift}"
+
+    @cached_property
+    def _model(self) -> tuple[PairTransformer, ModelConfig]:
+        return load_teacher(self._path, "cpu", torch.float32)
+
+    @torch.inference_mode()
+    def _rendered(self, shot: Shot) -> Iterator[Pixels]:
+        model, config = self._model
+        codec = make_codec(config)
+        collate = Collator(config, codec, device=torch.device("cpu"), seed=SEED, shift=1.0, dropped=Dropped())
+        batch = collate([_example(shot, config)])
+        shift = config.shift if self._shift is None else self._shift
+        schedule = Schedule.many_step(self._steps, shift)
+        x0 = sample(model, batch.conditions, config.reach, batch.noise, schedule)
+        video = codec.decode(x0)[0].clamp(-1, 1)
+        pictures = ((video + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
+        for picture in pictures[: len(shot)]:
+            yield resized(picture, shot.size)
+
+
+def _example(shot: Shot, config: ModelConfig) -> Example:
+    """The shot as training sees its clips, with the source in the place of the truth that nobody has. The
+    subject's distance is that of the beginning, as for the engines.
+    """
+    frames = len(shot)
+    lenses = [lens.scaled(*config.size) for lens in shot.lenses]
+    targets = [lens.zoomed(pose.zoom) for lens, pose in zip(lenses, shot.poses, strict=True)]
+    source = np.stack([resized(frame, config.size) for frame in shot.source])
+    clip = Clip(
+        source=source,
+        target=source,
+        poses=list(shot.poses),
+        source_intrinsics=lenses,
+        target_intrinsics=targets,
+        subject_distance_m=np.full(frames, shot.distances_m[0], np.float32),
+        source_inverse_depth=None,
+        source_matte=None,
+        scene=Path(),
+        plan=straight(0, 0, 0, frames, 1),
+    )
+    settings = ClipSettings(data=Path(), split=HELDOUT, size=config.size, frames=frames, stride=1, seed=SEED)
+    hints, seen = hints_of(settings, clip, 0) if config.hint_channels else (None, None)
+    return Example(
+        index=0,
+        source=source,
+        target=source,
+        poses=np.stack([matrix(pose) for pose in clip.poses]),
+        lenses=np.array([layout.normalised(lens) for lens in targets], np.float32),
+        hints=hints,
+        seen=seen,
+    )

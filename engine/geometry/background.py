@@ -1,0 +1,218 @@
+"""What the source camera would see without what stands in front, remembered from when it could be seen.
+
+A plate of colour and inverse depth in the source camera's frame: today's picture wherever nothing stands in
+front, the remembered one where something does, and smooth colours pulled in from around it where nobody
+ever saw. When the camera moves, or the picture is cut, the memory is let go. Knows nothing of virtual
+cameras, and not what makes something foreground.
+
+Shapes: H W the picture's rows and columns, h w the grid's; grids may be of another size than pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from engine.geometry.pictures import Buffers, Bytes, Floats, Mask, Size, push_pull, weighted
+
+SETTLED_AFTER = 4  # frames that something must be background before it is remembered
+LEARN_EVERY = 3  # frames
+MARGIN = 80  # of the width: what is nearer to the foreground may be its shadow, or be hidden before long
+DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
+RIM_RATE = 0.3  # the same beside the foreground
+RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
+DEPTH_EDGE = 0.12  # a bump nearer than its surroundings by this share of its distance is foreground
+DEPTH_BUMP = 0.6  # of the width: a bump is narrower
+FADE = 0.4  # share of the new fill in the old one: fills never jump
+COARSE_WIDTH = 112  # of the pictures in which motion is looked for, and that fills are made of
+MOVED_BY = 1 / 1000  # of the picture's width: the camera has moved
+CUT_LEVELS = 24.0  # a pixel that differs by more is another picture's ...
+CUT_SHARE = 0.35  # ... and so is the picture, if this many are
+
+
+def foreground_of(inverse_depth: Floats) -> Mask:
+    """What stands in front by depth alone: bumps along the rows, as people and furniture make, where floors,
+    ceilings and walls rise steadily. (A morphological top-hat of inverse depth.)
+    """
+    reach = max(3, round(DEPTH_BUMP * inverse_depth.shape[1]))
+    without_bumps = cv2.morphologyEx(inverse_depth, cv2.MORPH_OPEN, np.ones((1, reach), np.uint8))
+    in_front: Mask = inverse_depth - without_bumps > DEPTH_EDGE * inverse_depth
+    return in_front
+
+
+class CameraWatch:
+    """Whether the source camera stands still, by one least-squares step of registration against a picture
+    from before (Lucas and Kanade 1981): shift, zoom and roll at once with brightness, over the background.
+    """
+
+    def __init__(self, size: Size) -> None:
+        width, height = size
+        self._x = np.arange(width, dtype=np.float32) - (width - 1) / 2
+        self._y = np.arange(height, dtype=np.float32)[:, None] - (height - 1) / 2
+        self.reset()
+
+    def reset(self) -> None:
+        self._before: Floats | None = None
+
+    def holds(self, grey: Floats, background: Mask) -> bool:
+        """Is ``grey`` (h w, 0…255) taken from where the picture before was? If not, it is the new one."""
+        grey = cv2.GaussianBlur(grey, (0, 0), 1.0)
+        if self._before is None:
+            self._before, self._background = grey, background
+            return False
+        common = background & self._background
+        if common.mean() < 0.05:  # nothing to tell it by
+            return True
+        holds = self._stands_still(grey, common)
+        # what changes slowly, as daylight does, is no motion
+        slow = np.where(common, self._before + 0.02 * (grey - self._before), grey)
+        self._before, self._background = (slow, background) if holds else (grey, background)
+        return holds
+
+    def _stands_still(self, grey: Floats, common: Mask) -> bool:
+        assert self._before is not None
+        dx, dy = (cv2.Scharr(self._before, cv2.CV_32F, *order, scale=1 / 32) for order in ((1, 0), (0, 1)))
+        columns = (dx, dy, self._x * dx + self._y * dy, self._x * dy - self._y * dx, self._before)
+        known = np.stack([column[common] for column in columns] + [np.ones(int(common.sum()), np.float32)], 1)
+        wanted = (grey - self._before)[common]
+        motion = _least_squares(known, wanted)
+        off = np.abs(wanted - known @ motion)
+        sure = off <= 3 * np.median(off) + 0.5
+        motion = _least_squares(known[sure], wanted[sure])
+        off = np.abs(wanted - known @ motion)
+        width = len(self._x)
+        shift = float(np.hypot(motion[0], motion[1]) + np.hypot(motion[2], motion[3]) * width / 4)
+        return shift < MOVED_BY * width and float((off > CUT_LEVELS).mean()) < CUT_SHARE
+
+
+def _least_squares(known: Floats, wanted: Floats) -> Floats:
+    """A little weight on no motion at all, so that flat pictures have an answer."""
+    normal = known.T @ known
+    normal[np.diag_indices(len(normal))] += 1e-3 * np.trace(normal) / len(normal) / 100 + 1e-3
+    return np.asarray(np.linalg.solve(normal, known.T @ wanted), np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """``colour`` H W 4 (RGB, and 255 where it was really seen) and ``inverse_depth`` h w, both complete."""
+
+    colour: Bytes
+    inverse_depth: Floats
+
+
+class Background:
+    """For pictures of ``size`` and depth on a ``grid``: give it every frame, ask it for a plate."""
+
+    def __init__(self, size: Size, grid: Size) -> None:
+        self._size, self._grid = size, grid
+        width = min(COARSE_WIDTH, grid[0])
+        self._coarse = (width, max(2, round(width * grid[1] / grid[0])))
+        self._margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (1 + 2 * round(grid[0] / MARGIN),) * 2)
+        self._watch = CameraWatch(self._coarse)
+        self._buffers = Buffers()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget: the next frame belongs to another picture."""
+        shape = self._grid[::-1]
+        self._inverse_depth = np.zeros(shape, np.float32)
+        self._age = np.zeros(shape, np.uint8)
+        self._behind = np.zeros((self._size[1], self._size[0], 4), np.uint8)
+        self._behind_small = np.zeros((*shape, 3), np.uint8)
+        self._fill: Floats | None = None  # colour and inverse depth at the coarse size, complete
+        self._known = np.zeros(shape, np.bool_)
+        self._frames = 0
+        self._watch.reset()
+
+    def update(self, frame: Bytes, small: Bytes, inverse_depth: Floats, foreground: Mask) -> None:
+        """Takes in a frame H W 4 and, on the grid, the same in small h w 3, its inverse depth and what is
+        foreground, if only in part. What is learnt keeps a margin from that.
+        """
+        around = cv2.dilate(foreground.view(np.uint8), self._margin).view(np.bool_)
+        clear = ~around
+        learns = self._frames % LEARN_EVERY == 0
+        if learns and not self._watch.holds(self._coarse_grey(small), self._share(clear) > 0.98):
+            self._known[:] = False
+            self._age[:] = 0
+        self._frames += 1
+        self._age[clear & (self._age < 255)] += 1
+        self._age[around] = 0
+        rate = RATE_AT_AGE[self._age]  # a running mean at first, then a slow one: a wall does not breathe
+        rate[around] = 0
+        rim = around & ~foreground & ~self._known  # shown, but its depth may be that of what is beside it
+        rate[rim] = RIM_RATE
+        seen = np.where(rim, cv2.erode(inverse_depth, self._margin), inverse_depth)
+        self._inverse_depth = self._inverse_depth + rate * (seen - self._inverse_depth)
+        if learns:
+            self._learn(frame, small, clear, np.where(foreground, inverse_depth, 0))
+        self._now = frame, foreground
+
+    def plate(self) -> Plate:
+        """Of the newest frame; until the next one."""
+        frame, foreground = self._now
+        colour = self._buffers.bytes("plate", *frame.shape)
+        np.copyto(colour, frame)
+        cv2.copyTo(self._behind, self._enlarged(~foreground, cv2.THRESH_BINARY_INV), colour)
+        if self._fill is None:
+            return Plate(colour, self._inverse_depth)
+        depth = cv2.resize(np.ascontiguousarray(self._fill[..., 3]), self._grid)
+        return Plate(colour, np.where(foreground & ~self._known, depth, self._inverse_depth))
+
+    def _learn(self, frame: Bytes, small: Bytes, clear: Mask, front: Floats) -> None:
+        """What has settled is known from now on; what is not known is filled. ``front`` h w is the inverse
+        depth of what hides it, 0 elsewhere.
+        """
+        settled = self._age >= SETTLED_AFTER
+        self._known |= settled
+        cv2.copyTo(frame, self._enlarged(settled, cv2.THRESH_BINARY), self._behind)
+        cv2.copyTo(small, settled.view(np.uint8), self._behind_small)
+        if self._known.all():
+            self._fill = None
+            return
+        self._fill = self._filled(small, clear, front)
+        large = self._buffers.bytes("fill", *frame.shape)
+        cv2.resize(_with_nothing_seen(self._fill[..., :3]), self._size, dst=large)
+        cv2.copyTo(large, self._enlarged(self._known, cv2.THRESH_BINARY_INV), self._behind)
+
+    def _filled(self, small: Bytes, clear: Mask, front: Floats) -> Floats:
+        """Colour and inverse depth for what is not known, at the coarse size, from what is around it but no
+        nearer than what hides it: the table before somebody does not go on behind them.
+        """
+        limit = self._pulled(front[..., None], front > 0)[..., 0]
+        lends = (clear | self._known) & (self._inverse_depth <= cv2.resize(limit, self._grid))
+        now = self._behind_small.copy()
+        cv2.copyTo(small, clear.view(np.uint8), now)
+        fill = self._pulled(cv2.merge([*cv2.split(now.astype(np.float32)), self._inverse_depth]), lends)
+        return fill if self._fill is None else self._fill + FADE * (fill - self._fill)
+
+    def _pulled(self, values: Floats, lends: Mask) -> Floats:
+        """At the coarse size: the averages of ``values`` h w c where they lend, and smooth ones elsewhere."""
+        share = self._share(lends)
+        lent = cv2.copyTo(values, lends.view(np.uint8))
+        coarse = cv2.resize(lent, self._coarse, interpolation=cv2.INTER_AREA).reshape(*share.shape, -1)
+        certain = (share > 0.5).astype(np.float32)
+        return push_pull(weighted(coarse, 1 / np.maximum(share, 0.5)), certain)
+
+    def _coarse_grey(self, small: Bytes) -> Floats:
+        coarse = cv2.resize(small, self._coarse, interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(coarse, cv2.COLOR_RGB2GRAY).astype(np.float32)
+
+    def _share(self, mask: Mask) -> Floats:
+        coarse = cv2.resize(mask.astype(np.float32), self._coarse, interpolation=cv2.INTER_AREA)
+        return coarse
+
+    def _enlarged(self, mask: Mask, kind: int) -> Bytes:
+        """At the picture's size, 255 where all around is in the mask (or, inverted, where not all is)."""
+        large = self._buffers.bytes("enlarged", self._size[1], self._size[0])
+        cv2.resize(mask.view(np.uint8) * np.uint8(255), self._size, dst=large)
+        cv2.threshold(large, 253, 255, kind, dst=large)
+        return large
+
+
+def _with_nothing_seen(colour: Floats) -> Bytes:
+    """h w 3 → h w 4 with 0 in the last channel."""
+    whole = np.rint(np.dstack([colour, np.zeros_like(colour[..., :1])]))
+    colours: Bytes = np.clip(whole, 0, 255).astype(np.uint8)
+    return colours

@@ -1,0 +1,190 @@
+"""Depth and the person's matte of a live feed, picture after picture, by the exported network on one thread.
+
+A network that sees one picture at a time answers a little differently each time, and a warp by such a depth
+shimmers. So the answer is blended with the past where the picture stands still, and followed where it moves;
+the scale, which the network only guesses, is held by what stands still; and a cut forgets everything.
+
+Knows nothing of lenses, of metres (until :func:`scaled` is told a distance) or of what depth is used for.
+Shapes: H W rows and columns of a frame, h w of the network's maps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engine.errors import WeightsError
+from engine.frames import Pixels
+
+WEIGHTS = Path(__file__).parent / "weights" / "depth.onnx"
+Map = NDArray[np.float32]
+
+STILL_WEIGHT = 0.08  # of a new answer where nothing moves: a memory of a dozen frames
+MOVING_WEIGHT = 0.85
+SCALE_WEIGHT = 0.05  # of the network's new guess of the whole picture's scale
+SUBJECT_WEIGHT = 0.05  # of the subject's new distance: twenty frames, so that the room does not breathe
+MOVES_AT = (3.0, 6.0)  # times the noise: below it stands still, above it moves
+NOISE_RANGE = (0.004, 0.015)  # of full white, after smoothing; more than that is motion, not noise
+STILL_SHARE = 0.2  # of the picture that must stand still to hold the scale
+PERSON_SHARE = 0.01  # of the picture, from which on a person is the subject
+CUT_CORRELATION = 0.4  # of thumbnails: less, and it is another picture
+CUT_DIFFERENCE = 0.04  # of full white, which the thumbnails must differ by as well
+THUMBNAIL = (28, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Maps h w: ``inverse_depth`` positive, relative (1/m once :func:`scaled`); ``matte``, 1 = person;
+    ``confidence``, the chance that depth is within 25 %. ``subject`` is the subject's inverse depth: the
+    person's median, or the picture's where there is nobody, steadied."""
+
+    inverse_depth: Map
+    matte: Map
+    confidence: Map
+    subject: float
+
+
+def scaled(depth: Depth, subject_distance_m: float) -> Depth:
+    """The same in 1/m: the subject is ``subject_distance_m`` away."""
+    factor = 1 / (depth.subject * subject_distance_m)
+    return replace(
+        depth, inverse_depth=depth.inverse_depth * np.float32(factor), subject=1 / subject_distance_m
+    )
+
+
+class DepthEstimator:
+    """For frames of ``width`` × ``height``, in their order; the maps have ``size`` (width, height)."""
+
+    def __init__(self, width: int, height: int, weights: Path = WEIGHTS) -> None:
+        self._frame_shape = (height, width, 3)
+        self._session = _open(weights)
+        self._input = self._session.get_inputs()[0].name
+        rows, columns = self._session.get_inputs()[0].shape[2:]
+        self.size = (int(columns), int(rows))
+        self._steady = Steadier()
+
+    def estimate(self, frame: Pixels) -> Depth:
+        """The next frame's depth, steadied by those before it."""
+        if frame.shape != self._frame_shape:
+            raise ValueError(f"this estimator takes frames of shape {self._frame_shape}, not {frame.shape}")
+        picture = shrunk(frame, self.size)
+        tensor = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)[None] / np.float32(255)
+        inverse, matte, confidence = (answer[0] for answer in self._session.run(None, {self._input: tensor}))
+        return self._steady.step(picture, inverse, matte, confidence)
+
+    def reset(self) -> None:
+        """Forget the past: the next frame belongs to another picture."""
+        self._steady = Steadier()
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """``answer`` 3 h w: log inverse depth, matte, confidence; ``grey``: the smoothed picture it belongs to;
+    ``thumbnail``: of the newest frame; ``subject``: its log inverse depth; ``frames`` since the cut."""
+
+    answer: Map
+    grey: Map
+    thumbnail: Map
+    subject: float
+    frames: int
+
+
+def shrunk(frame: Pixels, size: tuple[int, int]) -> Pixels:
+    """``frame`` at ``size`` (width, height). A large one by way of twice the size, where averaging is fast:
+    half a millisecond instead of five, at 720p."""
+    height, width = frame.shape[:2]
+    if width > 2 * size[0] and height > 2 * size[1]:
+        frame = np.asarray(cv2.resize(frame, (2 * size[0], 2 * size[1])), np.uint8)
+    grows = width < size[0] or height < size[1]
+    how = cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    return np.asarray(cv2.resize(frame, size, interpolation=how), np.uint8)
+
+
+class Steadier:
+    """Blends the network's answers along time."""
+
+    def __init__(self) -> None:
+        self._memory: _Memory | None = None
+
+    def step(self, picture: Pixels, inverse_depth: Map, matte: Map, confidence: Map) -> Depth:
+        """The network's answer, maps h w, for the next picture h w 3 → the steadied one."""
+        grey = _smoothed_grey(picture)
+        thumbnail = np.asarray(cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)
+        answer = np.stack([np.log(inverse_depth), matte, confidence])
+        memory = self._memory
+        if memory is None or is_cut(memory.thumbnail, thumbnail):
+            memory = _Memory(answer, grey, thumbnail, _subject(answer), frames=1)
+        else:
+            memory = _blended(memory, answer, grey, thumbnail)
+        self._memory = memory
+        log_inverse, matte, confidence = memory.answer
+        return Depth(np.exp(log_inverse), matte, confidence, float(np.exp(memory.subject)))
+
+
+def _blended(memory: _Memory, answer: Map, grey: Map, thumbnail: Map) -> _Memory:
+    moving = motion(memory.grey, grey)
+    size = answer.shape[:0:-1]
+    still = moving < 0.5
+    if still.mean() > STILL_SHARE:
+        large = cv2.resize(still.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        jump = np.median((answer[0] - memory.answer[0])[large])
+        answer[0] -= (1 - SCALE_WEIGHT) * jump
+    least = max(STILL_WEIGHT, 1 / (memory.frames + 1))
+    weight = least + max(MOVING_WEIGHT - least, 0.0) * moving
+    steadied = memory.answer + (answer - memory.answer) * cv2.resize(weight, size)
+    return _Memory(
+        answer=steadied,
+        grey=memory.grey + (grey - memory.grey) * weight,
+        thumbnail=thumbnail,
+        subject=memory.subject + SUBJECT_WEIGHT * (_subject(steadied) - memory.subject),
+        frames=memory.frames + 1,
+    )
+
+
+def motion(before: Map, now: Map) -> Map:
+    """0 where two smoothed pictures differ by no more than noise, 1 where they surely do; grown by a margin,
+    because depth changes beside what moves."""
+    difference = np.abs(now - before)
+    noise = float(np.clip(np.median(difference) * 1.5, *NOISE_RANGE))
+    low, high = (noise * times for times in MOVES_AT)
+    moving = np.clip((difference - low) / (high - low), 0, 1).astype(np.float32)
+    return np.asarray(cv2.dilate(moving, np.ones((5, 5), np.uint8)), np.float32)
+
+
+def is_cut(before: Map, now: Map) -> bool:
+    """Whether two thumbnails show different scenes: another layout, not only another brightness."""
+    if float(np.abs(now - before).mean()) < CUT_DIFFERENCE:
+        return False
+    a, b = before - before.mean(), now - now.mean()
+    lengths = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return lengths < 1e-6 or float((a * b).sum()) / lengths < CUT_CORRELATION
+
+
+def _smoothed_grey(picture: Pixels) -> Map:
+    """Half the size, [0, 1]."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
+    return np.asarray(cv2.GaussianBlur(cv2.pyrDown(grey), (3, 3), 0), np.float32)
+
+
+def _subject(state: Map) -> float:
+    """The log inverse depth of the person, or of the picture where there is hardly one."""
+    person = state[1] > 0.5
+    return float(np.median(state[0][person] if person.mean() > PERSON_SHARE else state[0]))
+
+
+def _open(weights: Path) -> onnxruntime.InferenceSession:
+    if not weights.is_file():
+        raise WeightsError(f"the depth network's weights are not there: {weights}; install RealCam again")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
+        raise WeightsError(f"{weights} is damaged: {error}; install RealCam again") from None

@@ -1,0 +1,91 @@
+"""The geometric hints of the mini student: what geometry alone knows of the view that is wanted.
+
+The same layers and the same memory of the background as the engine ``depth``, at the model's size; what
+stands in front is told by depth alone. Knows nothing of models, networks or people.
+
+Shapes: H W the model's rows and columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from engine.camera.geometry import Intrinsics, Pose
+from engine.frames import Pixels
+from engine.geometry.background import Background, foreground_of
+from engine.geometry.forward_warp import FARTHEST, is_still, rotation_homography
+from engine.geometry.layers import LayerRenderer, Layers, front_depth
+from engine.geometry.pictures import Floats, Size
+
+RIM = np.ones((3, 3), np.uint8)  # around what stands in front, of mixed pixels that show neither
+
+Picture = TypeVar("Picture", Pixels, Floats)
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """``rotated`` H W 3: the source turned and zoomed, from where the real camera is; ``warped`` H W 3: from
+    where the virtual camera is, by depth; ``visible`` H W, 0…1: where ``warped`` shows what was really seen,
+    now or earlier.
+    """
+
+    rotated: Pixels
+    warped: Pixels
+    visible: Floats
+
+
+class HintMaker:
+    """For frames of one size, in their order."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size: Size = (width, height)
+        self._background = Background(self._size, self._size)
+        self._all_seen = np.ones((height, width), np.float32)
+        self._renderer = LayerRenderer(self._size, self._size)
+
+    def step(self, frame: Pixels, inverse_depth_m: Floats, source: Intrinsics, pose: Pose) -> Hints:
+        """Of the next ``frame`` H W 3, its inverse depth H W in 1/m, its lens, and the pose wanted."""
+        if frame.shape != (*self._size[::-1], 3) or inverse_depth_m.shape != self._size[::-1]:
+            raise ValueError(
+                f"frame and depth are {self._size[1]} rows of {self._size[0]}, "
+                f"not {frame.shape} and {inverse_depth_m.shape}"
+            )
+        inverse_depth = np.maximum(inverse_depth_m, np.float32(FARTHEST))
+        opaque = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)
+        front = foreground_of(inverse_depth)
+        rim = cv2.dilate(front.view(np.uint8), RIM).view(np.bool_)
+        self._background.update(opaque, frame, inverse_depth, rim)
+        rotated = self._turned(frame, source, pose)
+        if is_still(pose):
+            return Hints(rotated, rotated, self._turned(self._all_seen, source, pose, cv2.BORDER_CONSTANT))
+        share, small_share = front.view(np.uint8) * np.uint8(255), front.astype(np.float32)
+        layers = Layers.of(
+            opaque,
+            frame,
+            share,
+            small_share,
+            front_depth(inverse_depth, small_share),
+            self._background.plate(),
+        )
+        picture = self._renderer.draw(layers, source, pose)
+        visible = picture[..., 3] * np.float32(1 / 255)
+        warped: Pixels = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
+        return Hints(rotated, warped, visible)
+
+    def _turned(
+        self, picture: Picture, source: Intrinsics, pose: Pose, border: int = cv2.BORDER_REPLICATE
+    ) -> Picture:
+        homography = rotation_homography(source, source, pose)
+        turned: Picture = cv2.warpPerspective(  # type: ignore[assignment]
+            picture, homography, self._size, flags=cv2.INTER_LINEAR, borderMode=border
+        )
+        return turned
+
+    def reset(self) -> None:
+        """Forget the past: the next frame belongs to another picture."""
+        self._background.reset()
+        self._renderer.reset()

@@ -1,0 +1,165 @@
+"""Training examples as arrays: a pair of clips, what the camera did, and the hints that live use would have.
+
+Runs in worker processes, so it is numpy alone. An example is a function of the settings, the scenes and its
+number. Knows nothing of models, noise or batches.
+
+Shapes: T frames, H W rows and columns, K hints.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.camera.geometry import Pose
+from engine.data import layout
+from engine.data.augment import Augmentation
+from engine.data.pairs import Clip, PairDataset
+from engine.train.scenes import SceneList
+
+if TYPE_CHECKING:
+    from engine.geometry.depth_estimator import DepthEstimator
+
+TRAIN, HELDOUT = "train", "heldout"
+HINTS = 2  # warped by rotation and focal length, warped by depth
+
+AUGMENTATION = Augmentation(noise=3.0, blur_px=0.4, compression_share=0.3)
+
+# What a depth network gets wrong, in natural logarithms, where there is none yet to train with.
+SCALE_ERROR = 0.05
+SHAPE_ERROR = 0.12
+SHAPE_CELLS = (7, 4)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSettings:
+    """``scenes`` is a :class:`SceneList`'s file; None: all that are there now."""
+
+    data: Path
+    split: str
+    size: tuple[int, int]
+    frames: int
+    stride: int
+    seed: int
+    loop_share: float = 0.0
+    identity_share: float = 0.0
+    augment: bool = False
+    hints: bool = True
+    estimated_depth: bool = True
+    scenes: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Example:
+    """``poses`` are 3×4 camera to world, relative to the source; ``lenses`` the target's fx, fy, cx, cy in
+    units of the picture's size. ``seen`` is where the last hint was seen, 255 for surely.
+    """
+
+    index: int
+    source: NDArray[np.uint8]  # T H W 3
+    target: NDArray[np.uint8]  # T H W 3
+    poses: NDArray[np.float32]  # T 3 4
+    lenses: NDArray[np.float32]  # T 4
+    hints: NDArray[np.uint8] | None  # T K H W 3
+    seen: NDArray[np.uint8] | None  # T H W
+
+
+def start_worker() -> None:
+    """Ctrl-C is for the process that trains: it ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def example(settings: ClipSettings, index: int, scene_count: int | None = None) -> Example:
+    """Drawn from the first ``scene_count`` scenes of the settings' list."""
+    clip = _dataset(settings, scene_count).sample(index)
+    hints, seen = hints_of(settings, clip, index) if settings.hints else (None, None)
+    return Example(
+        index=index,
+        source=clip.source,
+        target=clip.target,
+        poses=np.stack([matrix(pose) for pose in clip.poses]),
+        lenses=np.array([layout.normalised(lens) for lens in clip.target_intrinsics], np.float32),
+        hints=hints,
+        seen=seen,
+    )
+
+
+def matrix(pose: Pose) -> NDArray[np.float32]:
+    return np.column_stack([pose.matrix(), pose.translation]).astype(np.float32)
+
+
+def hints_of(settings: ClipSettings, clip: Clip, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """By the code and in the order of live use, from the clip's first frame on: T K H W 3 and T H W."""
+    from engine.geometry.hints import HintMaker
+
+    maker = HintMaker(*settings.size)
+    if clip.source_inverse_depth is None:
+        depths = _estimated(settings, clip)
+    else:
+        depths = spoiled_truth(clip.source_inverse_depth, index)
+    hints, seen = [], []
+    for number, inverse_depth in enumerate(depths):
+        made = maker.step(
+            clip.source[number], inverse_depth, clip.source_intrinsics[number], clip.poses[number]
+        )
+        hints.append(np.stack([made.rotated, made.warped]))
+        seen.append(np.rint(255 * made.visible).astype(np.uint8))
+    return np.stack(hints), np.stack(seen)
+
+
+def _estimated(settings: ClipSettings, clip: Clip) -> Iterator[NDArray[np.float32]]:
+    """What the depth network says, 1/m, at the pictures' size."""
+    from engine.geometry.depth_estimator import scaled
+
+    estimator = _estimator(settings.size)
+    estimator.reset()
+    for frame, distance_m in zip(clip.source, clip.subject_distance_m, strict=True):
+        depth = scaled(estimator.estimate(frame), float(distance_m))
+        yield np.asarray(cv2.resize(depth.inverse_depth, settings.size), np.float32)
+
+
+@lru_cache(1)
+def _estimator(size: tuple[int, int]) -> DepthEstimator:
+    from engine.geometry.depth_estimator import DepthEstimator
+
+    return DepthEstimator(*size)
+
+
+def spoiled_truth(inverse_depths: NDArray[np.float32], seed: int) -> Iterator[NDArray[np.float32]]:
+    """The true depth T H W with errors as a network has them: one of scale and a smooth one of shape for all
+    frames, and edges that are not sharp.
+    """
+    rng = np.random.default_rng((seed, 1))
+    size = inverse_depths.shape[:0:-1]
+    shape = rng.normal(0, SHAPE_ERROR, SHAPE_CELLS[::-1]).astype(np.float32)
+    error = np.exp(cv2.resize(shape, size, interpolation=cv2.INTER_CUBIC) + rng.normal(0, SCALE_ERROR))
+    for inverse_depth in inverse_depths:
+        yield np.asarray(cv2.blur(inverse_depth, (3, 3)) * error, np.float32)
+
+
+@lru_cache(4)
+def _dataset(settings: ClipSettings, scene_count: int | None) -> PairDataset:
+    return PairDataset(
+        settings.data,
+        settings.split,
+        settings.size,
+        settings.frames,
+        settings.stride,
+        settings.seed,
+        settings.loop_share,
+        identity_share=settings.identity_share,
+        augmentation=AUGMENTATION if settings.augment else None,
+        depth=settings.hints and not settings.estimated_depth,
+        scenes=None
+        if settings.scenes is None or scene_count is None
+        else SceneList(settings.scenes).first(scene_count),
+    )

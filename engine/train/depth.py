@@ -1,0 +1,367 @@
+"""Trains the depth network on rendered scenes: the loop, its checkpoints, its log and its end.
+
+A run is a folder: ``config.json``, ``metrics.jsonl``, ``checkpoints/training.pt`` (all that resuming needs),
+``checkpoints/average.safetensors`` (the averaged weights, which are the ones to use), and at the end
+``depth.onnx`` with its card. The same call goes on where the folder stops, bit for bit as if it had never
+stopped. New scenes are taken up whenever a new block of data begins.
+
+Knows nothing of how scenes are rendered or what the losses mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.errors import DataError, WeightsError
+from engine.frames import Pixels
+from engine.geometry.depth_network import CANONICAL_FOCAL, SIZES, DepthNetwork
+from engine.model.weight_files import open_weights, save_weights
+from engine.train.depth_augment import Example, augmented
+from engine.train.depth_data import BlockPlan, Views, depth_scenes, held_out_pairs, read_block
+from engine.train.depth_export import export_onnx, write_card
+from engine.train.depth_losses import Truth, depth_losses, total
+from engine.train.depth_validation import DepthScores, score
+
+Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
+
+WARMUP_STEPS = 300
+DECAY_SHARE = 0.3  # of all steps, at the end: the rate falls to nothing
+AVERAGE = 0.999  # of the old average is kept at each step
+CAMERAS_JUDGED = 2  # of each held-out scene
+PAIRS_JUDGED = 4  # of each such camera
+LARGEST_GRADIENT = 1.0
+WEIGHT_DECAY = 0.02
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DepthSettings:
+    """``data`` has the folders train and heldout; ``photos`` is a folder of pictures without people, to set
+    people before, with a README.md that names their origin. ``batch`` counts pairs of neighbouring frames."""
+
+    data: Path
+    out: Path
+    size: str = "small"
+    steps: int = 20_000
+    batch: int = 8
+    learning_rate: float = 1e-3
+    seed: int = 0
+    photos: Path | None = None
+    block: BlockPlan = field(default_factory=BlockPlan)
+    checkpoint_every_s: float = 180.0
+    log_every: int = 50
+    validate_every: int = 1000
+    validation_scenes: int = 40
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"the size of a depth network is one of {', '.join(SIZES)}, not {self.size!r}")
+        if not 1 <= self.batch <= self.block.pairs:
+            raise ValueError(f"a batch has 1 to {self.block.pairs} pairs, a block's, not {self.batch}")
+
+    @property
+    def steps_per_block(self) -> int:
+        """What does not fill a batch is left out."""
+        return self.block.pairs // self.batch
+
+
+def train_depth(settings: DepthSettings, progress: Progress) -> DepthScores:
+    """Trains up to ``settings.steps``, writes ``out/depth.onnx`` and returns how good it is."""
+    torch.set_num_threads(settings.threads)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    run = DepthRun(settings)
+    run.resume()
+    _write_text(settings.out / "config.json", json.dumps(asdict(settings), default=str, indent=1))
+    photos = read_photos(settings.photos)
+    log = _Log(settings.out / "metrics.jsonl")
+    saved_s = time.monotonic()
+    while run.step < settings.steps:
+        for batch in run.batches(photos, progress):
+            began_s = time.monotonic()
+            losses = run.learn(batch)
+            run.trained_s += time.monotonic() - began_s
+            log.add(losses, time.monotonic() - began_s)
+            if run.step % settings.log_every == 0:
+                left_s = (settings.steps - run.step) * log.seconds_per_step
+                log.write(run, settings)
+                progress(
+                    run.step / settings.steps,
+                    f"step {run.step} of {settings.steps}, loss {log.loss:.4f}, {_clock(left_s)} left",
+                )
+            if time.monotonic() - saved_s > settings.checkpoint_every_s:
+                run.save()
+                saved_s = time.monotonic()
+            if run.step % settings.validate_every == 0:
+                log.write_scores(run.step, validate(run.average, settings, progress))
+            if run.step >= settings.steps:
+                break
+    run.save()
+    return export_depth(settings.out, settings.out, progress)
+
+
+def validate(network: DepthNetwork, settings: DepthSettings, progress: Progress) -> DepthScores:
+    progress(0.0, "judging the network on held-out scenes")
+    scenes = depth_scenes(settings.data, "heldout")
+    if not scenes:
+        raise DataError(f"{settings.data} has no finished scene with depth in heldout; render some")
+    some = scenes[:: math.ceil(len(scenes) / settings.validation_scenes)]
+    return score(
+        network,
+        held_out_pairs(settings.data, some, CAMERAS_JUDGED, PAIRS_JUDGED, network.size),
+    )
+
+
+def export_depth(run: Path, folder: Path, progress: Progress = lambda share, what: None) -> DepthScores:
+    """The averaged weights of a run's last checkpoint → ``depth.onnx`` and ``depth.md`` in ``folder``."""
+    weights = open_weights(run / "checkpoints" / "average.safetensors")
+    written = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    network = DepthNetwork(SIZES[written["size"]])
+    network.load_state_dict(weights.tensors)
+    settings = DepthSettings(
+        data=Path(written["data"]),
+        out=run,
+        size=written["size"],
+        validation_scenes=written["validation_scenes"],
+    )
+    scores = validate(network, settings, progress)
+    export_onnx(network, folder / "depth.onnx")
+    facts = weights.metadata | {"size": settings.size, "photos": photos_note(written["photos"])}
+    write_card(folder / "depth.md", folder / "depth.onnx", facts, scores)
+    return scores
+
+
+class DepthRun:
+    """All that changes while training, and nothing else."""
+
+    def __init__(self, settings: DepthSettings) -> None:
+        self._settings = settings
+        config = SIZES[settings.size]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.network = DepthNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = DepthNetwork(config)
+        self.average.load_state_dict(self.network.state_dict())
+        self._optimiser = torch.optim.AdamW(_groups(self.network), lr=settings.learning_rate)
+        self.step = 0
+        self.trained_s = 0.0
+        self.scenes: list[str] = []
+        self._folder = settings.out / "checkpoints"
+
+    def batches(self, photos: list[Pixels], progress: Progress) -> Iterator[list[Example]]:
+        """What is left of this step's block. At a block's beginning, newly rendered scenes join."""
+        settings = self._settings
+        number, position = divmod(self.step, settings.steps_per_block)
+        if position == 0:
+            self.scenes = depth_scenes(settings.data, "train")
+        if not self.scenes:
+            raise DataError(f"{settings.data} has no finished scene with depth in train; render some")
+        pairs = read_block(
+            settings.data,
+            self.scenes,
+            settings.block,
+            self.network.size,
+            settings.seed,
+            number,
+            lambda share: progress(self.step / settings.steps, f"reading block {number}: {share:.0%}"),
+        )
+        for at in range(position, settings.steps_per_block):
+            yield self._batch(pairs, at * settings.batch, photos)
+
+    def _batch(self, pairs: list[Views], start: int, photos: list[Pixels]) -> list[Example]:
+        settings = self._settings
+        rng = np.random.default_rng([settings.seed, self.step, 1])
+        return [
+            augmented(
+                pairs[index],
+                pairs[int(rng.integers(len(pairs)))],
+                photos,
+                self.network.size,
+                CANONICAL_FOCAL,
+                rng,
+            )
+            for index in range(start, start + settings.batch)
+        ]
+
+    def learn(self, batch: list[Example]) -> dict[str, float]:
+        """One step; every loss, and their weighted sum as ``total``."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(self._settings, self.step)
+        images, truth = tensors(batch)
+        self.network.train()
+        losses = depth_losses(self.network(images), truth)
+        whole = total(losses)
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(whole)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        self._optimiser.step()
+        self.step += 1
+        self._update_average()
+        return {name: float(value.detach()) for name, value in (losses | {"total": whole}).items()}
+
+    def _update_average(self) -> None:
+        keep = min(AVERAGE, self.step / (self.step + 9))
+        with torch.no_grad():
+            news = self.network.state_dict()
+            for name, old in self.average.state_dict().items():
+                if old.is_floating_point():
+                    old.lerp_(news[name], 1 - keep)
+                else:
+                    old.copy_(news[name])
+
+    def save(self) -> None:
+        """Writes the checkpoint; an older one stays until the new one is whole."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+            "trained_s": self.trained_s,
+            "scenes": self.scenes,
+        }
+        partial = self._folder / "training.pt.partial"
+        torch.save(state, partial)
+        partial.replace(self._folder / "training.pt")
+        facts = {"step": self.step, "trained_s": round(self.trained_s), "scenes": len(self.scenes)}
+        save_weights(
+            self._folder / "average.safetensors",
+            self.average.state_dict(),
+            {name: str(value) for name, value in facts.items()},
+        )
+
+    def resume(self) -> None:
+        """Takes up the folder's checkpoint, if it has one."""
+        file = self._folder / "training.pt"
+        if not file.is_file():
+            return
+        state: dict[str, Any] = torch.load(file, weights_only=True)
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+        except RuntimeError:
+            raise WeightsError(
+                f"{file} belongs to a network of another size than {self._settings.size!r}; go on with the "
+                "size that is in config.json, or choose another --out"
+            ) from None
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self.trained_s, self.scenes = state["step"], state["trained_s"], state["scenes"]
+
+
+def tensors(batch: list[Example]) -> tuple[Tensor, Truth]:
+    """Examples of two frames each → images N 3 H W in [0, 1] and the truth, neighbours beside each other."""
+
+    def joined(arrays: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(arrays))
+
+    images = joined([example.images for example in batch]).permute(0, 3, 1, 2)  # channels last in memory
+    truth = Truth(
+        joined([example.inverse_depth for example in batch]).log(),
+        joined([example.matte for example in batch]),
+        joined([example.known for example in batch]),
+    )
+    return images.float() / 255, truth
+
+
+def learning_rate(settings: DepthSettings, step: int) -> float:
+    """Up, level, and down to nothing over the last part: what is learnt on the level does not depend on how
+    long it is, so a run may be made longer or shorter on resuming."""
+    rising = (step + 1) / WARMUP_STEPS
+    falling = (settings.steps - step) / (DECAY_SHARE * settings.steps)
+    return settings.learning_rate * min(1.0, rising, falling)
+
+
+def read_photos(folder: Path | None) -> list[Pixels]:
+    """All JPEG and PNG pictures of a folder, RGB."""
+    if folder is None:
+        return []
+    photos = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
+            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise DataError(f"{path} is no picture that can be read; take it out of {folder}")
+            photos.append(np.ascontiguousarray(picture[..., ::-1], np.uint8))
+    if not photos:
+        raise DataError(f"{folder} has no .jpg or .png; leave photos out, or name a folder that has some")
+    return photos
+
+
+def photos_note(folder: str | None) -> str:
+    """What a card says of the photos: their README.md, which names their origin and licence."""
+    if folder is None:
+        return "nothing else"
+    readme = Path(folder) / "README.md"
+    if not readme.is_file():
+        return f"as backdrops of some people, the photos of `{folder}`"
+    return "as backdrops of some people, " + " ".join(readme.read_text(encoding="utf-8").split())
+
+
+class _Log:
+    """Averages since the last line, and the lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[dict[str, float]] = []
+        self._seconds: list[float] = []
+        self.loss = math.nan
+        self.seconds_per_step = 0.0
+
+    def add(self, losses: dict[str, float], seconds: float) -> None:
+        self._rows.append(losses)
+        self._seconds.append(seconds)
+
+    def write(self, run: DepthRun, settings: DepthSettings) -> None:
+        means = {name: float(np.mean([row[name] for row in self._rows])) for name in self._rows[0]}
+        self.loss = means["total"]
+        self.seconds_per_step = float(np.mean(self._seconds))
+        self._append(
+            {
+                "step": run.step,
+                "trained_s": round(run.trained_s),
+                "scenes": len(run.scenes),
+                "learning_rate": learning_rate(settings, run.step - 1),
+                "pictures_per_s": 2 * settings.batch / self.seconds_per_step,
+                **means,
+            }
+        )
+        self._rows.clear()
+        self._seconds.clear()
+
+    def write_scores(self, step: int, scores: DepthScores) -> None:
+        self._append({"step": step, "heldout": scores.as_dict()})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _groups(network: DepthNetwork) -> list[dict[str, Any]]:
+    """Weights are drawn to zero; offsets and scales are not."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _clock(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

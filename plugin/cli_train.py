@@ -1,0 +1,185 @@
+"""``train``: the networks' training from the command line, alone or under torchrun.
+
+The engine's side needs torch, so it is imported inside the commands.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+app = typer.Typer(no_args_is_help=True, help="Train the networks. A run is a folder; it goes on where it is.")
+out = Console()
+
+LINE_EVERY_S = 20.0  # where there is no terminal
+
+Data = Annotated[Path, typer.Option(help="Rendered or published scenes, with the folders train and heldout.")]
+Out = Annotated[Path, typer.Option(help="The run's folder: logs, strips, checkpoints, weights.")]
+Steps = Annotated[int | None, typer.Option(help="End after so many steps in all.", min=1)]
+Seed = Annotated[int, typer.Option(help="Of the weights, the samples and the noise.")]
+
+
+@app.command()
+def teacher(
+    data: Data,
+    out_folder: Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")],
+    size: Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")] = "mini",
+    variant: Annotated[
+        Literal["pair", "prefix"],
+        typer.Option(help="pair: synchronised pairs; prefix: the baseline with the source in front."),
+    ] = "pair",
+    frames: Annotated[int | None, typer.Option(help="Latent frames of a clip.", min=3)] = None,
+    stride: Annotated[int, typer.Option(help="Recorded frames from one picture to the next.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Clips of a step, over all processes.", min=1)] = 4,
+    accumulate: Annotated[int, typer.Option(help="Passes that a step's clips are split into.", min=1)] = 1,
+    steps: Steps = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so much training in all.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the size's own.")] = None,
+    shift: Annotated[float | None, typer.Option(help="Of the noise levels; default: the size's own.")] = None,
+    weighting: Annotated[
+        Literal["velocity", "clean"] | None,
+        typer.Option(help="What all noise levels ask alike for; default: the size's own."),
+    ] = None,
+    motion: Annotated[float | None, typer.Option(help="Share of the loss that motion has.")] = None,
+    loop_share: Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)] = None,
+    weights: Annotated[str | None, typer.Option(help="Imported weights to begin with.")] = None,
+    codec: Annotated[str | None, typer.Option(help="Imported weights of the VAE.")] = None,
+    trainable: Annotated[
+        Literal["all", "attention", "camera"], typer.Option(help="Which weights may change.")
+    ] = "all",
+    checkpointing: Annotated[
+        bool | None, typer.Option(help="Spare memory by computing the blocks twice; default: the size's own.")
+    ] = None,
+    true_depth: Annotated[
+        bool, typer.Option(help="Hints from the true depth with errors, without the depth network.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that make examples.", min=0)] = 1,
+    log_every: Annotated[int, typer.Option(help="Steps that a line of the log sums up.", min=1)] = 10,
+    look_every: Annotated[int, typer.Option(help="Steps between looks at held-out clips.", min=1)] = 500,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 4.0,
+    seed: Seed = 0,
+) -> None:
+    """Train the bidirectional teacher, or the prefix baseline."""
+    from engine.train.loop import LoopSettings
+    from engine.train.teacher import recipe, train_teacher
+
+    loop = LoopSettings(
+        out=out_folder,
+        batch=batch,
+        accumulate=accumulate,
+        steps=steps,
+        minutes=minutes,
+        log_every=log_every,
+        look_every=look_every,
+        checkpoint_every_s=60 * checkpoint_minutes,
+    )
+    given: dict[str, Any] = {
+        "frames": frames,
+        "learning_rate": learning_rate,
+        "shift": shift,
+        "weighting": weighting,
+        "motion": motion,
+        "loop_share": loop_share,
+        "checkpointing": checkpointing,
+    }
+    settings = replace(
+        recipe(size, data, loop),
+        variant=variant,
+        trainable=trainable,
+        stride=stride,
+        weights=weights,
+        codec=codec,
+        estimated_depth=not true_depth,
+        workers=workers,
+        seed=seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    with told() as progress:
+        train_teacher(settings, progress)
+
+
+@app.command()
+def depth(
+    data: Data,
+    out_folder: Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")],
+    size: Annotated[str, typer.Option(help="The network's size.")] = "small",
+    steps: Annotated[int, typer.Option(help="End after so many steps in all.", min=1)] = 20_000,
+    batch: Annotated[int, typer.Option(help="Pairs of neighbouring frames in a step.", min=1)] = 8,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
+    photos: Annotated[
+        Path | None, typer.Option(help="Pictures without people, to set people before.")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Of this process.", min=1)] = 1,
+    seed: Seed = 0,
+) -> None:
+    """Train the network that gives the live path its depth and matte."""
+    from engine.train.depth import DepthSettings, train_depth
+
+    settings = DepthSettings(
+        data=data,
+        out=out_folder,
+        size=size,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        photos=photos,
+        threads=threads,
+        seed=seed,
+    )
+    with told() as progress:
+        scores = train_depth(settings, progress)
+    out.print(scores)
+
+
+@contextmanager
+def told() -> Iterator[Callable[[float, str], None]]:
+    """A bar with the time left on a terminal, else a line now and then; nothing from further processes."""
+    if os.environ.get("RANK", "0") != "0":
+        yield lambda share, what: None
+    elif out.is_terminal:
+        columns = (BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=out) as bar:
+            task, left = bar.add_task("starting", total=1.0), TimeLeft()
+            yield lambda share, what: bar.update(
+                task, completed=share, description=f"{left.told(share, time.monotonic())}  {what}"
+            )
+    else:
+        yield _Lines().tell
+
+
+class TimeLeft:
+    """Of work of which a share is done, at the speed since the first share that was told."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def told(self, share: float, now: float) -> str:
+        first_share, began = self._first = self._first or (share, now)
+        if share <= first_share:
+            return ""
+        left_s = (1 - share) * (now - began) / (share - first_share)
+        minutes, seconds = divmod(round(left_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{seconds:02d} left"
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._left = TimeLeft()
+        self._last_s = float("-inf")
+
+    def tell(self, share: float, what: str) -> None:
+        now = time.monotonic()
+        left = self._left.told(share, now)
+        if now - self._last_s >= LINE_EVERY_S or share >= 1:
+            self._last_s = now
+            print(f"{100 * share:5.1f} %  {left}  {what}", flush=True)

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.camera.geometry import IDENTITY, Intrinsics, Pose, plane_homography
+from engine.engines.base import EngineSettings
+from engine.engines.depth import DepthEngine
+from engine.errors import WeightsError
+from engine.geometry.depth_estimator import Depth
+from plugin.engine_process import build_engine
+
+SIZE = (320, 180)
+DISTANCE_M = 2.5
+LENS = Intrinsics.from_horizontal_fov(*SIZE, np.radians(60))
+SETTINGS = EngineSettings(
+    name="depth", size=SIZE, horizontal_fov=float(np.radians(60)), subject_distance_m=DISTANCE_M
+)
+TRUCK = Pose(translation=(0.4, 0.0, 0.0))
+DOLLY = Pose(translation=(0.0, 0.0, 0.6))
+ARC = Pose.from_angles(pan=-0.26, translation=(0.48, 0.0, 0.7))
+TURN = Pose.from_angles(pan=0.1, tilt=-0.05, roll=0.02, zoom=1.4)
+
+
+class Truth:
+    """Stands for the network: knows the room, and errs as it is told to."""
+
+    def __init__(self, traced, *, noise=0.0, confidence=1.0):
+        self.traced = traced
+        self._noise, self._confidence = noise, confidence
+        self._random = np.random.default_rng(3)
+        self.resets = 0
+
+    def __call__(self, width, height):
+        return self
+
+    def estimate(self, frame):
+        size = (224, 128)
+        inverse = cv2.resize(1 / self.traced.depth_m, size, interpolation=cv2.INTER_AREA)
+        matte = cv2.resize(self.traced.matte / np.float32(255), size, interpolation=cv2.INTER_AREA)
+        grain = cv2.GaussianBlur(self._random.normal(0, 1, size[::-1]), (0, 0), 4)
+        grain *= self._noise / grain.std()
+        inverse = (inverse * np.exp(grain)).astype(np.float32)
+        return Depth(inverse, matte, np.full_like(inverse, self._confidence), subject=1 / DISTANCE_M)
+
+    def reset(self):
+        self.resets += 1
+
+
+@pytest.fixture(scope="module")
+def source(room):
+    return room().trace(LENS)
+
+
+def shown(rendered, pose):
+    """What the compositor makes of it: reprojected from the pose that it shows to the one that is wanted."""
+    to_output = plane_homography(LENS, LENS, pose, DISTANCE_M)
+    to_picture = plane_homography(LENS, LENS, rendered.pose, DISTANCE_M)
+    return cv2.warpPerspective(
+        rendered.pixels, to_output @ np.linalg.inv(to_picture), SIZE, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+def best_plane(frame, pose, target):
+    homographies = (plane_homography(LENS, LENS, pose, metres) for metres in np.geomspace(1.5, 8, 12))
+    return max(
+        psnr(cv2.warpPerspective(frame, one, SIZE, borderMode=cv2.BORDER_REPLICATE), target)
+        for one in homographies
+    )
+
+
+@pytest.mark.parametrize("pose", [TRUCK, DOLLY, ARC], ids=["truck", "dolly", "arc"])
+def test_a_travelling_camera_sees_more_truly_than_through_any_plane(room, source, pose):
+    engine = DepthEngine(SETTINGS, Truth(source))
+    target = room().trace(LENS, pose).colour
+    picture = shown(engine.step([source.colour], [pose])[0], pose)
+    assert psnr(picture, target) > best_plane(source.colour, pose, target) + 1.5
+
+
+@pytest.mark.parametrize("pose", [IDENTITY, TURN])
+def test_a_camera_that_only_turns_is_left_to_the_compositor(source, pose):
+    engine = DepthEngine(SETTINGS, Truth(source))
+    rendered = engine.step([source.colour], [pose])[0]
+    assert rendered.pixels is source.colour and rendered.pose == IDENTITY
+
+
+def test_a_move_begins_without_a_jump(source):
+    engine = DepthEngine(SETTINGS, Truth(source))
+    for _ in range(5):
+        first = engine.step([source.colour], [Pose(translation=(0.001, 0.0, 0.0))])[0]
+    assert psnr(first.pixels, source.colour) > 38
+
+
+def test_the_background_seen_earlier_is_there_when_it_is_uncovered(room, source):
+    empty = room(person_x_m=None).trace(LENS)
+    truth = Truth(empty)
+    engine = DepthEngine(SETTINGS, truth)
+    for _ in range(8):
+        engine.step([empty.colour], [IDENTITY])
+    truth.traced = source
+    target = room().trace(LENS, TRUCK)
+    remembering = engine.step([source.colour], [TRUCK])[0]
+    fresh = DepthEngine(SETTINGS, Truth(source)).step([source.colour], [TRUCK])[0]
+    wall = round(LENS.fx * TRUCK.translation[0] / 5.0)  # pixels that the wall goes to the left
+    uncovered = (target.depth_m > 4.9) & (np.roll(source.matte, -wall, axis=1) > 0)
+    assert uncovered.sum() > 500
+    was_seen, was_not = (
+        psnr(one.pixels[uncovered], target.colour[uncovered]) for one in (remembering, fresh)
+    )
+    assert was_seen > 32 and was_seen > was_not + 6
+
+
+def test_a_still_picture_with_a_noisy_depth_hardly_flickers(source):
+    """Of 2 %, new in every frame: less than half a level on average, a silhouette's edge by a few."""
+    engine = DepthEngine(SETTINGS, Truth(source, noise=0.02))
+    pictures = [engine.step([source.colour], [TRUCK])[0].pixels.astype(int) for _ in range(20)][8:]
+    steps = np.abs(np.diff(pictures, axis=0))
+    assert steps.mean() < 0.25
+    assert np.quantile(steps, 0.999) < 25
+
+
+def test_where_the_depth_is_unsure_the_scene_is_the_subjects_plane(source):
+    engine = DepthEngine(SETTINGS, Truth(source, noise=0.2, confidence=0.0))
+    picture = shown(engine.step([source.colour], [TRUCK])[0], TRUCK)
+    plane = cv2.warpPerspective(source.colour, plane_homography(LENS, LENS, TRUCK, DISTANCE_M), SIZE)
+    inside = (slice(None), slice(0, 200))  # the truck looks past the right edge
+    off = np.abs(picture.astype(int) - plane)[inside]
+    assert np.quantile(off, 0.99) <= 4
+
+
+def test_the_pose_that_is_shown_is_the_wanted_one_and_at_most_a_little_wider(source):
+    engine = DepthEngine(SETTINGS, Truth(source))
+    for pose in (TRUCK, DOLLY, ARC):
+        shows = engine.step([source.colour], [pose])[0].pose
+        assert (shows.rotation, shows.translation) == (pose.rotation, pose.translation)
+        assert 0.94 * pose.zoom <= shows.zoom <= pose.zoom
+    assert engine.step([source.colour], [TRUCK])[0].pose.zoom == 1  # no sharpness is given away
+
+
+def test_without_weights_the_engine_is_the_planar_one_and_says_so(source, caplog):
+    def missing(width, height):
+        raise WeightsError("the depth network's weights are not there")
+
+    engine = DepthEngine(SETTINGS, missing)
+    with caplog.at_level(logging.WARNING):
+        engine.warmup(lambda share, what: None)
+        rendered = engine.step([source.colour] * 2, [TRUCK] * 2)
+    assert all(one.pixels is source.colour and one.pose == IDENTITY for one in rendered)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "weights are not there" in caplog.text
+
+
+def test_a_reset_forgets_the_picture_and_tells_the_network(room, source):
+    truth = Truth(room(person_x_m=None).trace(LENS))
+    engine = DepthEngine(SETTINGS, truth)
+    for _ in range(8):
+        engine.step([truth.traced.colour], [TRUCK])
+    engine.reset()
+    truth.traced = source
+    again = engine.step([source.colour], [TRUCK])[0]
+    fresh = DepthEngine(SETTINGS, Truth(source)).step([source.colour], [TRUCK])[0]
+    assert truth.resets == 1
+    assert (again.pixels == fresh.pixels).all()
+
+
+def test_frames_may_change_their_size(source):
+    engine = DepthEngine(SETTINGS, Truth(source))
+    engine.step([source.colour], [TRUCK])
+    half = cv2.resize(source.colour, (160, 90))
+    assert engine.step([half], [TRUCK])[0].pixels.shape == (90, 160, 3)
+
+
+def test_the_engine_process_builds_it_by_name():
+    assert isinstance(build_engine(SETTINGS), DepthEngine)

@@ -1,0 +1,102 @@
+"""Weights become methods by what their file says: tiny ones, at random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.camera.geometry import Pose
+from engine.diffusion.teacher import SHIFT_KEY, TRANSFORMERS, VARIANT_KEY
+from engine.eval.cases import Shot
+from engine.eval.kept import KeptClips
+from engine.eval.methods import EngineMethod, Timing, _timing, render_timed
+from engine.eval.models import TeacherMethod, Weights, model_methods
+from engine.model.config import model_config
+from engine.model.fitting import config_metadata
+from engine.model.weight_files import save_weights
+
+SIZE = (64, 48)  # twice the tiny model's
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    config = model_config("tiny")
+    found = {}
+    for name, kind in TRANSFORMERS.items():
+        torch.manual_seed(0)
+        metadata = {**config_metadata(config), "layout": "trained", VARIANT_KEY: name, SHIFT_KEY: "3.0"}
+        found[name] = folder / f"{name}.safetensors"
+        save_weights(found[name], kind(config).state_dict(), metadata)
+    found["student"] = folder / "student.safetensors"
+    metadata = {**config_metadata(config), "layout": "trained"}
+    save_weights(found["student"], TRANSFORMERS["pair"](config).state_dict(), metadata)
+    return found
+
+
+@pytest.fixture(scope="module")
+def shot(small_lens) -> Shot:
+    frames = 5  # not a multiple of the tiny student's chunk
+    lens = small_lens.scaled(*SIZE)
+    rng = np.random.default_rng(0)
+    return Shot(
+        source=list(rng.integers(0, 256, (frames, SIZE[1], SIZE[0], 3), dtype=np.uint8)),
+        poses=[Pose(translation=(0.1 * i, 0.0, 0.0)) for i in range(frames)],
+        lenses=[lens] * frames,
+        distances_m=[3.0] * frames,
+    )
+
+
+def test_each_file_is_what_it_says_it_is(files, shot):
+    weights = [Weights.parse(str(files["pair"])), Weights.parse(str(files["prefix"]))]
+    weights += [Weights.parse(f"ours={files['student']}")]
+    teacher, prefix, student = model_methods(weights, 2)
+    assert [teacher.name, prefix.name, student.name] == ["teacher", "prefix", "ours"]
+    assert (teacher.streams, prefix.streams, student.streams) == (False, False, True)
+    assert isinstance(student, EngineMethod)
+    for method in (teacher, prefix, student):
+        frames, timing = render_timed(method, shot)
+        assert [frame.shape for frame in frames] == [(SIZE[1], SIZE[0], 3)] * len(shot)
+        assert timing.frame_s > 0
+
+
+def test_a_teacher_is_the_same_each_time_and_another_at_other_steps(files, shot):
+    (teacher,) = model_methods([Weights(path=files["pair"])], 1)
+    assert isinstance(teacher, TeacherMethod)
+    once, again, more = (np.stack(list(one.render(shot))) for one in (teacher, teacher, teacher.at_steps(3)))
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, more)
+
+
+def test_time_per_frame_of_steps_of_chunks_and_of_whole_clips():
+    def arriving(*waits_s: float) -> Timing:
+        return _timing([0.0, *np.cumsum(waits_s).tolist()])
+
+    assert arriving(0.5, *[0.1] * 6) == Timing(first_s=0.5, frame_s=pytest.approx(0.1))
+    assert arriving(0.4, 0, 0.2, 0, 0.2, 0, 0.2, 0).frame_s == pytest.approx(0.1)
+    assert arriving(3.0, *[0.0] * 5).frame_s == pytest.approx(0.5)
+
+
+def test_an_evaluation_that_was_stopped_does_not_make_its_clips_again(files, shot, tmp_path, monkeypatch):
+    (teacher,) = model_methods([Weights(path=files["pair"])], 1)
+    kept = KeptClips(tmp_path / "clips")
+    frames, timing = kept.render_timed(teacher, shot)
+    monkeypatch.setattr(TeacherMethod, "render", lambda *_: pytest.fail("it was made again"))
+    again, same = KeptClips(tmp_path / "clips").render_timed(teacher, shot)
+    assert np.array_equal(frames, again)
+    assert same == timing
+    kept.forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_clips_are_kept_apart_by_weights_steps_and_shot(files, shot, tmp_path):
+    kept = KeptClips(tmp_path)
+    (teacher,) = model_methods([Weights(path=files["pair"])], 1)
+    assert isinstance(teacher, TeacherMethod)
+    for method, asked in ((teacher, shot), (teacher, shot.still()), (teacher.at_steps(2), shot)):
+        kept.render_timed(method, asked)
+        kept.render_timed(method, asked)
+    assert len(list(tmp_path.iterdir())) == 3

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from engine.geometry.background import Background, foreground_of
+
+WIDTH, HEIGHT = 160, 90
+
+
+def textured(seed, width=WIDTH, height=HEIGHT):
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.5), None, 20, 235, cv2.NORM_MINMAX)
+
+
+WALL = textured(1)
+PERSON = np.array([250, 20, 20], np.uint8)
+
+
+class Show:
+    """Someone in red walks before a wall; ``shift`` moves the camera by whole pixels."""
+
+    def __init__(self) -> None:
+        self.background = Background((WIDTH, HEIGHT), (WIDTH, HEIGHT))
+
+    def frame(self, x=None, wall=WALL, noise=0):
+        picture = wall.copy()
+        front = np.zeros((HEIGHT, WIDTH), bool)
+        if x is not None:
+            front[20:, x : x + 30] = True
+        picture[front] = PERSON
+        if noise:
+            jitter = np.random.default_rng(noise).normal(0, 2, picture.shape)
+            picture = np.clip(picture + jitter, 0, 255).astype(np.uint8)
+        depth = np.where(front, 0.5, 0.2).astype(np.float32)
+        opaque = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+        self.background.update(opaque, picture, depth, front)
+        return front
+
+    def plate(self):
+        return self.background.plate()
+
+
+@pytest.fixture
+def show():
+    return Show()
+
+
+def test_what_was_seen_earlier_is_behind_whoever_stands_before_it_now(show):
+    for _ in range(9):
+        show.frame(x=10)
+    for _ in range(9):
+        front = show.frame(x=110)
+    plate = show.plate()
+    assert np.abs(plate.colour[front][:, :3].astype(int) - WALL[front]).max() <= 1
+    assert (plate.colour[front][:, 3] == 255).all()
+    assert np.allclose(plate.inverse_depth[front], 0.2, atol=0.01)
+
+
+def test_what_nobody_saw_is_filled_from_the_background_and_never_from_the_person(show):
+    for _ in range(9):
+        front = show.frame(x=60)
+    plate = show.plate()
+    filled = plate.colour[front]
+    assert (filled[:, 3] == 0).all()
+    assert filled[:, 0].max() < 200 and filled[:, 1:3].min() > 40  # red is nowhere
+    assert np.allclose(plate.inverse_depth[front], 0.2, atol=0.01)
+
+
+def test_today_is_shown_wherever_nothing_stands_in_front(show):
+    for _ in range(9):
+        show.frame(x=60)
+    darker = (WALL * 0.9).astype(np.uint8)
+    front = show.frame(x=60, wall=darker)
+    assert (show.plate().colour[~front][:, :3] == darker[~front]).all()
+
+
+def test_a_cut_lets_the_memory_go(show):
+    for _ in range(9):
+        show.frame(x=10)
+    other = textured(2)
+    for _ in range(3):
+        front = show.frame(x=110, wall=other)
+    plate = show.plate()
+    assert (plate.colour[front][:, 3] == 0).all()
+
+
+def test_a_camera_that_moves_lets_the_memory_go(show):
+    wide = textured(3, width=WIDTH + 40)
+    for _ in range(9):
+        show.frame(x=10, wall=wide[:, :WIDTH])
+    for step in range(1, 10):
+        front = show.frame(x=110, wall=wide[:, step : step + WIDTH])
+    assert (show.plate().colour[front][:, 3] == 0).all()
+
+
+def test_noise_and_slow_daylight_do_not_let_it_go(show):
+    for number in range(12):
+        show.frame(x=10, noise=number + 1)
+    for number in range(30):
+        front = show.frame(x=110, wall=(WALL * (1 - 0.003 * number)).astype(np.uint8), noise=number + 20)
+    assert (show.plate().colour[front][:, 3] == 255).all()
+
+
+def test_a_wall_does_not_breathe_with_a_noisy_depth(show):
+    random = np.random.default_rng(5)
+    seen = []
+    opaque = cv2.cvtColor(WALL, cv2.COLOR_RGB2RGBA)
+    nobody = np.zeros((HEIGHT, WIDTH), bool)
+    for _ in range(60):
+        depth = np.full((HEIGHT, WIDTH), 0.2 * np.exp(random.normal(0, 0.1)), np.float32)
+        show.background.update(opaque, WALL, depth, nobody)
+        seen.append(show.plate().inverse_depth.mean())
+    assert np.abs(np.diff(seen[20:])).max() < 0.1 * 0.2 * 0.25  # a quarter of the noise
+
+
+def test_after_a_reset_nothing_is_known(show):
+    for _ in range(9):
+        show.frame(x=10)
+    show.background.reset()
+    front = show.frame(x=110)
+    assert (show.plate().colour[front][:, 3] == 0).all()
+
+
+def test_people_and_boxes_are_foreground_and_floors_and_walls_are_not(room):
+    from engine.camera.geometry import Intrinsics
+
+    lens = Intrinsics.from_horizontal_fov(WIDTH, HEIGHT, np.radians(60))
+    traced = room().trace(lens)
+    front = foreground_of(1 / traced.depth_m)
+    assert front[traced.matte > 0].mean() > 0.97
+    empty = room(person_x_m=None, box=False).trace(lens)
+    assert foreground_of(1 / empty.depth_m).mean() < 0.01

@@ -1,0 +1,288 @@
+"""The depth network learns, stops and goes on, and leaves as a file: on a few tiny scenes of boxes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from engine.data import layout
+from engine.data.multicam import MultiCamScene
+from engine.errors import DataError, WeightsError
+from engine.geometry.depth_network import SIZES, DepthMaps, DepthNetwork, Inference
+from engine.train.depth import DepthRun, DepthSettings, export_depth, read_photos, tensors, train_depth
+from engine.train.depth_augment import augmented, canonical, cropped, on_photo, pasted, through_h264
+from engine.train.depth_data import BlockPlan, Views, depth_scenes, read_pairs
+from engine.train.depth_export import disagreement, export_onnx
+from engine.train.depth_losses import Truth, depth_losses
+
+WIDTH, HEIGHT = 64, 32
+FRAMES = 6
+FOCAL = 1.0
+QUIET = lambda share, what: None  # noqa: E731
+
+
+def boxes(seed: int, frames: int = FRAMES) -> Views:
+    """A textured wall, a nearer box, and a person: an ellipse that moves by a pixel each frame."""
+    rng = np.random.default_rng(seed)
+    wall_m, box_m, person_m = rng.uniform(3, 6), rng.uniform(2, 3), rng.uniform(1, 1.8)
+    texture = cv2.resize(rng.integers(60, 200, (8, 16, 3), np.uint8), (WIDTH, HEIGHT))
+    x0, y0 = rng.integers(4, 40), rng.integers(2, 12)
+    images, depths, mattes = [], [], []
+    for t in range(frames):
+        image, depth = texture.copy(), np.full((HEIGHT, WIDTH), wall_m, np.float32)
+        image[y0 : y0 + 14, x0 : x0 + 16] = (40, 90, 160)
+        depth[y0 : y0 + 14, x0 : x0 + 16] = box_m
+        matte = cv2.ellipse(np.zeros((HEIGHT, WIDTH), np.uint8), (24 + t, 24), (8, 14), 0, 0, 360, 255, -1)
+        image[matte > 0], depth[matte > 0] = (220, 170, 140), person_m
+        images.append(image), depths.append(layout.encode_depth(depth)), mattes.append(matte)
+    return Views(np.stack(images), np.stack(depths), np.stack(mattes), np.full(frames, FOCAL, np.float32))
+
+
+def write_scene(root: Path, split: str, number: int) -> None:
+    """As the renderer writes it, with two cameras."""
+    scene = layout.scene_folder(root, split, "f24_aperture5", number)
+    table: dict[str, dict[str, list[float]]] = {layout.frame_name(i): {} for i in range(FRAMES)}
+    for camera in range(2):
+        views = boxes(10 * number + camera)
+        write_video(layout.video_path(scene, camera), views.images, "yuv444p", "libx264")
+        write_video(layout.depth_path(scene, camera), views.stored_depth, "gray16le", "ffv1")
+        write_video(layout.matte_path(scene, camera), views.matte, "gray", "ffv1")
+        for row in table.values():
+            row[layout.camera_name(camera)] = [FOCAL, FOCAL * WIDTH / HEIGHT, 0.5, 0.5]
+    layout.intrinsics_path(scene).parent.mkdir()
+    layout.intrinsics_path(scene).write_text(json.dumps(table))
+    still = {name: dict.fromkeys(row, layout.to_published(np.eye(4))) for name, row in table.items()}
+    layout.extrinsics_path(scene).write_text(json.dumps(still))
+    distances = {layout.camera_name(camera): [2.0] * FRAMES for camera in range(2)}
+    layout.description_path(scene).write_text(json.dumps({"subject_distance_m": distances}))
+
+
+def write_video(path: Path, frames: np.ndarray, pixel_format: str, codec: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=15)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixel_format
+        stream.options = {"crf": "12"} if codec == "libx264" else {}
+        for frame in frames:
+            given = "rgb24" if frame.ndim == 3 else pixel_format
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format=given)))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for number in range(3):
+        write_scene(root, "train", number)
+    write_scene(root, "heldout", 7)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def settings(data: Path, out: Path, **changes) -> DepthSettings:
+    block = BlockPlan(clips=2, pairs_per_clip=4)
+    plain = DepthSettings(data=data, out=out, size="tiny", steps=6, batch=2, block=block)
+    return replace(plain, log_every=2, validate_every=4, **changes)
+
+
+def random_network(size: str = "tiny") -> DepthNetwork:
+    """With statistics other than those of a new network, so that folding them has something to do."""
+    torch.manual_seed(1)
+    network = DepthNetwork(SIZES[size]).train()
+    width, height = network.size
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(2, 3, height, width))
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return network.eval()
+
+
+def test_views_come_back_from_disk_as_they_were_written(data):
+    scene = MultiCamScene(data / depth_scenes(data, "train")[1])
+    _, pair = read_pairs(scene, 1, [0, 3], (WIDTH, HEIGHT))
+    made = boxes(11)
+    assert np.array_equal(pair.stored_depth, made.stored_depth[3:5])
+    assert np.array_equal(pair.matte, made.matte[3:5])
+    assert np.abs(pair.images.astype(int) - made.images[3:5]).mean() < 4
+    assert np.all(pair.focal == np.float32(FOCAL))
+
+
+def test_a_scene_without_depth_is_not_trained_on(data, tmp_path):
+    scene = layout.scene_folder(tmp_path, "train", "f24_aperture5", 1)
+    write_video(layout.video_path(scene, 0), boxes(1).images, "yuv444p", "libx264")
+    layout.description_path(scene).write_text("{}")
+    assert depth_scenes(tmp_path, "train") == []
+    with pytest.raises(DataError, match="no finished scene with depth in train"):
+        train_depth(settings(tmp_path, tmp_path / "run"), QUIET)
+
+
+def test_a_crop_is_a_longer_lens():
+    """A pixel's canonical depth, times the picture's width over the crop's, is the old one."""
+    example = canonical(boxes(3), FOCAL)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        crop = cropped(example, (WIDTH, HEIGHT), rng)
+        longer = crop.inverse_depth.max() / example.inverse_depth.max()
+        assert 1 <= longer < 2.3
+        found = np.unique(np.round(crop.inverse_depth / longer, 4))
+        assert np.isin(found, np.unique(np.round(example.inverse_depth, 4))).all()
+
+
+def test_image_depth_and_matte_stay_on_each_other_in_a_crop():
+    example = canonical(boxes(4), FOCAL)
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        crop = cropped(example, (WIDTH, HEIGHT), rng)
+        skin = np.abs(crop.images.astype(int) - (220, 170, 140)).max(-1) < 3
+        nearest = np.isclose(crop.inverse_depth, crop.inverse_depth.max())
+        assert (skin & (crop.matte > 0.5) & nearest).sum() > 0.8 * (crop.matte > 0.5).sum() > 0
+
+
+def test_a_pasted_person_hides_only_what_is_farther():
+    wall, person = canonical(boxes(1), FOCAL), canonical(boxes(2), FOCAL)
+    both = pasted(wall, person)
+    there = person.matte > 0.5
+    near = person.inverse_depth[there].min() > wall.inverse_depth[there].max()
+    expected = person.inverse_depth[there] if near else wall.inverse_depth[there]
+    assert np.array_equal(both.inverse_depth[there], expected)
+    behind = replace(person, inverse_depth=np.full_like(person.inverse_depth, 0.1))
+    assert pasted(wall, behind) is wall
+
+
+def test_on_a_photo_only_the_persons_depth_is_known():
+    example = canonical(boxes(2), FOCAL)
+    photo = np.full((50, 90, 3), (1, 250, 3), np.uint8)
+    placed = on_photo(example, photo, np.random.default_rng(0))
+    assert np.array_equal(placed.known, example.matte > 0.5)
+    assert np.all(placed.images[~placed.known] == (1, 250, 3))
+
+
+def test_augmentation_is_decided_by_its_random_numbers():
+    def once():
+        return augmented(boxes(1, 2), boxes(2, 2), [], (WIDTH, HEIGHT), FOCAL, np.random.default_rng(7))
+
+    first, second = once(), once()
+    assert np.array_equal(first.images, second.images)
+    assert np.array_equal(first.inverse_depth, second.inverse_depth)
+
+
+def test_h264_gives_every_frame_back():
+    images = boxes(1, 2).images
+    assert np.abs(through_h264(images, crf=20).astype(int) - images).mean() < 12
+
+
+def test_the_loss_ignores_scale_and_sees_a_wandering_one():
+    """One factor for all is free but for the small scale term; a factor on every other frame is not."""
+    example = canonical(boxes(1, 2), FOCAL)
+    _, truth = tensors([example])
+    still = Truth(truth.log_inverse_depth[:1].repeat(2, 1, 1), truth.matte, truth.known)
+    nothing = torch.zeros_like(still.matte)
+    scaled = depth_losses(DepthMaps(still.log_inverse_depth + 0.3, nothing, nothing), still)
+    assert scaled["depth"] < 1e-6 and scaled["gradient"] < 1e-6 and scaled["steady"] < 1e-6
+    assert scaled["scale"] == pytest.approx(0.3, abs=1e-5)
+    jump = torch.tensor([0.0, 0.2])[:, None, None]
+    wandering = depth_losses(DepthMaps(still.log_inverse_depth + jump, nothing, nothing), still)
+    assert wandering["steady"] == pytest.approx(0.2, abs=1e-5)
+
+
+def test_unknown_depth_gives_no_loss():
+    _, truth = tensors([canonical(boxes(1, 2), FOCAL)])
+    blind = truth._replace(known=torch.zeros_like(truth.known))
+    zeros = torch.zeros_like(truth.matte)
+    losses = depth_losses(DepthMaps(zeros, zeros, zeros), blind)
+    assert all(losses[name] == 0 for name in ("depth", "scale", "gradient", "steady", "confidence"))
+
+
+def test_a_few_steps_lower_the_loss(data, tmp_path):
+    """On one batch, so that chance has no part in it."""
+    run = DepthRun(settings(data, tmp_path, steps=1000, learning_rate=5e-2))
+    batch = next(iter(run.batches([], QUIET)))
+    totals = [run.learn(batch)["total"] for _ in range(40)]
+    assert np.mean(totals[-5:]) < 0.6 * np.mean(totals[:5])
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path):
+    """Stopped in the middle of a block, at step 2 of 4."""
+
+    def run_to(out: Path, *stops: int) -> DepthRun:
+        for stop in stops:
+            run = DepthRun(settings(data, out))
+            run.resume()
+            while run.step < stop:
+                for batch in run.batches([], QUIET):
+                    run.learn(batch)
+                    if run.step == stop:
+                        break
+            run.save()
+        return run
+
+    whole, halves = run_to(tmp_path / "a", 6), run_to(tmp_path / "b", 2, 6)
+    for ours, theirs in ((whole.network, halves.network), (whole.average, halves.average)):
+        for name, tensor in ours.state_dict().items():
+            assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+def test_training_leaves_a_log_weights_and_a_card(data, tmp_path):
+    messages: list[str] = []
+    scores = train_depth(settings(data, tmp_path), lambda share, what: messages.append(what))
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "total" in row] == [2, 4, 6]
+    assert [row["heldout"]["pictures"] for row in rows if "heldout" in row] == [2 * 4 * 2]
+    assert any("left" in message for message in messages)
+    assert 0 < scores.median_relative_error < 1
+    card = (tmp_path / "depth.md").read_text()
+    assert f"{scores.median_relative_error:.1%}" in card and "6 steps" in card
+    (tmp_path / "ship").mkdir()
+    assert export_depth(tmp_path, tmp_path / "ship") == scores
+    assert (tmp_path / "ship" / "depth.onnx").read_bytes() == (tmp_path / "depth.onnx").read_bytes()
+
+
+def test_a_checkpoint_of_another_size_is_refused(data, tmp_path):
+    DepthRun(settings(data, tmp_path)).save()
+    other = DepthRun(replace(settings(data, tmp_path), size="small"))
+    with pytest.raises(WeightsError, match=r"another size than 'small'"):
+        other.resume()
+
+
+def test_the_file_computes_what_the_network_does(tmp_path):
+    network = random_network()
+    export_onnx(network, tmp_path / "depth.onnx")
+    width, height = network.size
+    worst = disagreement(network, tmp_path / "depth.onnx", torch.rand(3, 3, height, width))
+    assert max(worst.values()) < 5e-3
+    assert [path.name for path in tmp_path.iterdir()] == ["depth.onnx"]
+
+
+def test_folding_the_normalisations_changes_nothing():
+    network = random_network()
+    images = torch.rand(2, 3, *network.size[::-1])
+    with torch.inference_mode():
+        maps = network(images)
+        inverse, matte, _ = Inference(network)(images)
+    assert torch.allclose(inverse, maps.log_inverse_depth.exp(), rtol=1e-4)
+    assert torch.allclose(matte, maps.matte_logits.sigmoid(), atol=1e-4)
+
+
+def test_the_shipped_size_fits_the_repository(tmp_path):
+    export_onnx(DepthNetwork(SIZES["small"]), tmp_path / "depth.onnx")
+    assert (tmp_path / "depth.onnx").stat().st_size < 5e6
+
+
+def test_an_unreadable_photo_is_named(tmp_path):
+    (tmp_path / "wall.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"wall\.jpg"):
+        read_photos(tmp_path)

@@ -1,0 +1,121 @@
+"""The loop on a task that is a formula."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.errors import ConfigError
+from engine.train.checkpoint import checkpoints
+from engine.train.distributed import World
+from engine.train.loop import LoopSettings, Part, Run
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+class Duel:
+    """Two numbers, trained in turns: one learns the samples' mean, the other follows the first."""
+
+    def __init__(self) -> None:
+        self.leader, self.follower = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        for one in (self.leader, self.follower):
+            nn.init.zeros_(one.weight)
+        self.parts = {
+            "leader": Part(model=self.leader, learning_rate=0.1, average=0.5, metadata={}),
+            "follower": Part(model=self.follower, learning_rate=0.2, average=0.5, metadata={}),
+        }
+        self.seen: list[list[int]] = []
+        self.interrupt_at = -1
+        self.looked: list[float] = []
+
+    def part_at(self, step: int) -> str:
+        return "follower" if step % 3 else "leader"
+
+    def batches(self, samples: Iterator[list[int]]) -> Iterator[list[int]]:
+        for some in samples:
+            self.seen.append(some)
+            if len(self.seen) == self.interrupt_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield some
+
+    def loss(self, part: str, batch: list[int]) -> dict[str, Tensor]:
+        if part == "leader":
+            return {"loss": (self.leader.weight - torch.tensor(batch).float().mean()).square().mean()}
+        return {"loss": (self.follower.weight - self.leader.weight.detach()).square().mean()}
+
+    def look(self) -> tuple[dict[str, float], np.ndarray]:
+        self.looked.append(self.leader.weight.item())
+        return {"leader": self.looked[-1]}, np.zeros((8, 8, 3), np.uint8)
+
+    def saved(self, step: int) -> None:
+        pass
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> LoopSettings:
+    return LoopSettings(out=tmp_path, batch=2, steps=9, warmup=1, log_every=1, look_every=4)
+
+
+def silent(share: float, what: str) -> None:
+    pass
+
+
+def test_networks_take_their_turns_and_each_sample_is_used_once(settings: LoopSettings) -> None:
+    task = Duel()
+    Run(task, settings, ALONE).train(silent)
+    assert task.seen[:9] == [[2 * step, 2 * step + 1] for step in range(9)]
+    assert task.leader.weight.item() == pytest.approx(0.3, abs=0.05)  # three steps of Adam
+    assert task.follower.weight.item() > 0
+
+
+def test_a_look_is_at_the_averaged_weights_and_changes_none(settings: LoopSettings) -> None:
+    task = Duel()
+    run = Run(task, settings, ALONE)
+    run.train(silent)
+    plain = Duel()
+    Run(plain, replace(settings, out=settings.out / "plain", look_every=100), ALONE).train(silent)
+    assert torch.equal(task.leader.weight, plain.leader.weight)
+    assert task.looked[0] < 0.2 < task.leader.weight.item()  # the average lags behind
+
+
+def test_ctrl_c_saves_the_step_at_hand_and_the_run_goes_on_from_there(settings: LoopSettings) -> None:
+    broken = Duel()
+    broken.interrupt_at = 5
+    before = signal.getsignal(signal.SIGINT)
+    Run(broken, settings, ALONE).train(silent)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [path.name for path in checkpoints(settings.out / "checkpoints")] == ["step-00000005"]
+    resumed, whole = Duel(), Duel()
+    Run(resumed, settings, ALONE).train(silent)
+    Run(whole, replace(settings, out=settings.out / "whole"), ALONE).train(silent)
+    assert resumed.seen[0] == [10, 11]
+    for name in ("leader", "follower"):
+        assert torch.equal(getattr(resumed, name).weight, getattr(whole, name).weight)
+
+
+def test_the_time_of_a_run_counts_what_was_trained_before(settings: LoopSettings) -> None:
+    Run(Duel(), replace(settings, steps=4), ALONE).train(silent)
+    task = Duel()
+    run = Run(task, replace(settings, steps=None, minutes=1e-9), ALONE)
+    assert run.trained_s > 0
+    run.train(silent)
+    assert task.seen == []
+
+
+def test_two_checkpoints_are_kept_and_a_half_written_one_is_not_taken(settings: LoopSettings) -> None:
+    Run(Duel(), replace(settings, checkpoint_every_s=0.0), ALONE).train(silent)
+    folder = settings.out / "checkpoints"
+    assert [path.name for path in checkpoints(folder)] == ["step-00000008", "step-00000009"]
+    (folder / "step-00000010.partial").mkdir()
+    assert Run(Duel(), settings, ALONE).step == 9
+
+
+def test_a_batch_that_does_not_split_is_refused(settings: LoopSettings) -> None:
+    with pytest.raises(ConfigError, match="does not split"):
+        Run(Duel(), replace(settings, accumulate=3), ALONE)

@@ -35,6 +35,7 @@ PERSON_SHARE = 0.01  # of the picture, from which on a person is the subject
 CUT_CORRELATION = 0.4  # of thumbnails: less, and it is another picture
 CUT_DIFFERENCE = 0.04  # of full white, which the thumbnails must differ by as well
 THUMBNAIL = (28, 16)
+HALVED = (slice(None, None, 2), slice(None, None, 2))  # to the size at which motion is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +129,13 @@ class Steadier:
 
 def _blended(memory: _Memory, answer: Map, grey: Map, thumbnail: Map) -> _Memory:
     moving = motion(memory.grey, grey)
-    size = answer.shape[:0:-1]
     still = moving < 0.5
     if still.mean() > STILL_SHARE:
-        large = cv2.resize(still.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-        jump = np.median((answer[0] - memory.answer[0])[large])
+        jump = np.median((answer[0][HALVED] - memory.answer[0][HALVED])[still])
         answer[0] -= (1 - SCALE_WEIGHT) * jump
     least = max(STILL_WEIGHT, 1 / (memory.frames + 1))
     weight = least + max(MOVING_WEIGHT - least, 0.0) * moving
-    steadied = memory.answer + (answer - memory.answer) * cv2.resize(weight, size)
+    steadied = memory.answer + (answer - memory.answer) * cv2.resize(weight, answer.shape[:0:-1])
     return _Memory(
         answer=steadied,
         grey=memory.grey + (grey - memory.grey) * weight,
@@ -173,8 +172,9 @@ def _smoothed_grey(picture: Pixels) -> Map:
 
 def _subject(state: Map) -> float:
     """The log inverse depth of the person, or of the picture where there is hardly one."""
-    person = state[1] > 0.5
-    return float(np.median(state[0][person] if person.mean() > PERSON_SHARE else state[0]))
+    log_inverse, matte = state[0][HALVED], state[1][HALVED]
+    person = matte > 0.5
+    return float(np.median(log_inverse[person] if person.mean() > PERSON_SHARE else log_inverse))
 
 
 def _open(weights: Path) -> onnxruntime.InferenceSession:

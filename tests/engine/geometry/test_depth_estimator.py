@@ -139,7 +139,7 @@ def test_the_persons_median_is_the_subjects_distance():
 def test_without_a_person_the_pictures_median_is_the_subjects_distance():
     inverse, nobody, sure = answers(np.random.default_rng(0))
     metric = scaled(Steadier().step(picture(1), inverse, nobody, sure), 2.0)
-    assert np.median(metric.inverse_depth) == pytest.approx(0.5)
+    assert np.median(metric.inverse_depth) == pytest.approx(0.5, rel=0.01)
 
 
 def test_scaling_twice_is_scaling_once():

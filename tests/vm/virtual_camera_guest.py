@@ -114,6 +114,7 @@ class Reader:
         }
 
     def close(self) -> None:
+        self._frames.close()  # a packet that it still holds would be freed after the device that it lies in
         self._container.close()
 
 

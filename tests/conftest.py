@@ -20,6 +20,8 @@ import pytest
 from engine.errors import ObsError
 from plugin.obs.client import ObsClient
 
+pytest_plugins = ["tests.chromium"]
+
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "scratch password"
 CANVAS = (640, 360)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -257,20 +253,3 @@ def evaluated(data: Path) -> Evaluated:
 @pytest.fixture(scope="session")
 def noise() -> Noise:
     return Noise()
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    """A tab of Chromium, as the control page's tests have it."""
-    there = Path(__file__).parents[2] / "plugin" / "control" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("control_conftest", there)
-    assert spec is not None and spec.loader is not None
-    control = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(control)
-    program = next(filter(None, map(shutil.which, control.PROGRAMS)), None)
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail(control.NEEDS)
-        pytest.skip(control.NEEDS)
-    with control.running_chromium(program, tmp_path / "chromium") as tab:
-        yield tab

@@ -98,6 +98,9 @@ def run(
     engine: Annotated[EngineName | None, typer.Option(help="What renders the moves.")] = None,
     model: Model = None,
     weights: Weights = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Milliseconds that a picture of the mini student may take.", min=10)
+    ] = None,
     osc_port: Annotated[int | None, typer.Option(help="UDP port for OSC.")] = None,
     web_port: Annotated[int | None, typer.Option(help="Port of the control page.")] = None,
     subject_distance: Annotated[
@@ -119,7 +122,7 @@ def run(
         return
     overrides: dict[str, dict[str, object]] = {
         "output": {**_parsed_size(size), "rate": rate},
-        "engine": {"name": engine, "model": model, "weights": weights},
+        "engine": {"name": engine, "model": model, "weights": weights, "budget_ms": budget},
         "osc": {"port": osc_port},
         "web": {"port": web_port},
         "camera": {"subject_distance_m": subject_distance, "horizontal_fov_deg": fov},

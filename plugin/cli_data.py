@@ -22,7 +22,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from engine.data.write import Shape
+    from engine.data.scenes.write import Shape
 
 app = typer.Typer(no_args_is_help=True, help="Synthetic multi-view video for training.")
 out = Console()
@@ -44,8 +44,8 @@ def render(
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Render scenes that are not there yet; a stopped run goes on where it was."""
+    from engine.data.scenes.write import Shape, finished_scene
     from engine.data.splits import split_named
-    from engine.data.write import Shape, finished_scene
 
     side = split_named(split)
     shape = Shape(**_size(size), frames=frames, cameras=cameras)
@@ -65,7 +65,7 @@ def render(
 @app.command()
 def bake() -> None:
     """Bake people, furniture, textures and light anew from their packages. Only for who changes the pack."""
-    from engine.data.bake import bake as bake_pack
+    from engine.data.bake.pack import bake as bake_pack
 
     bake_pack()
 
@@ -157,10 +157,10 @@ def _work(pipe: Connection, folder: Path, split: str, shape: Shape) -> None:
     """A worker's life: numbers come in; shares, None for a finished scene, or the text of an error go out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes the pipe
     os.environ.setdefault("LP_NUM_THREADS", "0")  # llvmpipe: one process, one core
-    from engine.data.pack import Pack
-    from engine.data.render import Renderer
+    from engine.data.render.renderer import Renderer
+    from engine.data.scenes.pack import Pack
+    from engine.data.scenes.write import write_scene
     from engine.data.splits import split_named
-    from engine.data.write import write_scene
     from engine.errors import RealCamError
 
     try:

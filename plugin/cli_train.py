@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,15 +82,6 @@ def teacher(
         look_every=look_every,
         checkpoint_every_s=60 * checkpoint_minutes,
     )
-    given: dict[str, Any] = {
-        "frames": frames,
-        "learning_rate": learning_rate,
-        "shift": shift,
-        "weighting": weighting,
-        "motion": motion,
-        "loop_share": loop_share,
-        "checkpointing": checkpointing,
-    }
     settings = replace(
         recipe(size, data, loop),
         variant=variant,
@@ -101,10 +92,135 @@ def teacher(
         estimated_depth=not true_depth,
         workers=workers,
         seed=seed,
-        **{name: value for name, value in given.items() if value is not None},
+        **_given(
+            frames=frames,
+            learning_rate=learning_rate,
+            shift=shift,
+            weighting=weighting,
+            motion=motion,
+            loop_share=loop_share,
+            checkpointing=checkpointing,
+        ),
     )
     with told() as progress:
         train_teacher(settings, progress)
+
+
+@app.command()
+def student(
+    data: Data,
+    out_folder: Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")],
+    teacher: Annotated[str, typer.Option(help="The teacher's weights.")],
+    stage: Annotated[
+        Literal["init", "distill"],
+        typer.Option(help="init: causal initialisation; distill: Self-Forcing with distribution matching."),
+    ] = "distill",
+    weights: Annotated[str | None, typer.Option(help="The student to begin with; init: the teacher.")] = None,
+    size: Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")] = "mini",
+    codec: Annotated[str | None, typer.Option(help="Imported weights of the VAE.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="Latent frames at a time.", min=1)] = None,
+    denoising: Annotated[
+        int | None, typer.Option("--steps", help="Denoising steps of the student.", min=1)
+    ] = None,
+    window: Annotated[int | None, typer.Option(help="Latent frames that a chunk sees.", min=2)] = None,
+    sink: Annotated[int | None, typer.Option(help="First latent frames that stay seen.", min=0)] = None,
+    frames: Annotated[int | None, typer.Option(help="Latent frames of a clip.", min=3)] = None,
+    stride: Annotated[int, typer.Option(help="Recorded frames from one picture to the next.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Clips of a step, over all processes.", min=1)] = 4,
+    accumulate: Annotated[int, typer.Option(help="Passes that a step's clips are split into.", min=1)] = 1,
+    updates: Annotated[int | None, typer.Option(help="End after so many updates in all.", min=1)] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so much training in all.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Default: the size's own.")] = None,
+    average: Annotated[
+        float | None, typer.Option(help="How much of its average the student keeps in an update.")
+    ] = None,
+    loop_share: Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)] = None,
+    own_share: Annotated[
+        float | None, typer.Option(help="init: share of chunks at the student's own levels.", min=0, max=1)
+    ] = None,
+    consistency: Annotated[
+        float | None, typer.Option(help="init: share that causal consistency has there.", min=0, max=1)
+    ] = None,
+    critic_steps: Annotated[
+        int | None, typer.Option(help="distill: to one of the student's; 0: none.", min=0)
+    ] = None,
+    regression: Annotated[float | None, typer.Option(help="distill: weight of the true view.", min=0)] = None,
+    guidance: Annotated[float | None, typer.Option(help="distill: of the real score.", min=0)] = None,
+    long_share: Annotated[
+        float | None,
+        typer.Option(help="distill: share of rollouts behind a longer past.", min=0, max=1),
+    ] = None,
+    lead_windows: Annotated[
+        int | None, typer.Option(help="distill: of the longest such past.", min=1)
+    ] = None,
+    checkpointing: Annotated[
+        bool | None, typer.Option(help="Spare memory by computing the blocks twice; default: the size's own.")
+    ] = None,
+    true_depth: Annotated[
+        bool, typer.Option(help="Hints from the true depth with errors, without the depth network.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that make examples.", min=0)] = 1,
+    log_every: Annotated[int, typer.Option(help="Updates that a line of the log sums up.", min=1)] = 10,
+    look_every: Annotated[int, typer.Option(help="Updates between looks at held-out clips.", min=1)] = 500,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 4.0,
+    dry_run: Annotated[
+        bool, typer.Option(help="Count the memory and end; needs no GPU and no data.")
+    ] = False,
+    gpus: Annotated[int | None, typer.Option(help="Of the dry run; default: torchrun's.", min=1)] = None,
+    seed: Seed = 0,
+) -> None:
+    """Train the causal student: first --stage init, from the teacher, then its distillation."""
+    from engine.train.loop import LoopSettings
+    from engine.train.stages import train_student
+    from engine.train.student import Streaming, recipe
+
+    loop = LoopSettings(
+        out=out_folder,
+        batch=batch,
+        accumulate=accumulate,
+        steps=updates,
+        minutes=minutes,
+        log_every=log_every,
+        look_every=look_every,
+        checkpoint_every_s=60 * checkpoint_minutes,
+    )
+    known = recipe(stage, size, data, loop, teacher)
+    of_stage = {
+        "own_share": own_share,
+        "consistency": consistency,
+        "critic_steps": critic_steps,
+        "regression": regression,
+        "guidance": guidance,
+        "long_share": long_share,
+        "lead_windows": lead_windows,
+    }
+    settings = replace(
+        known,
+        weights=weights,
+        codec=codec,
+        how=_replaced(known.how, of_stage, stage),
+        streaming=Streaming(chunk=chunk, steps=denoising, window=window, attention_sink=sink),
+        stride=stride,
+        estimated_depth=not true_depth,
+        workers=workers,
+        seed=seed,
+        **_given(
+            frames=frames,
+            learning_rate=learning_rate,
+            average=average,
+            loop_share=loop_share,
+            checkpointing=checkpointing,
+        ),
+    )
+    if dry_run:
+        from engine.train.memory import memory_per_gpu
+
+        processes = gpus or int(os.environ.get("WORLD_SIZE", "1"))
+        for line in memory_per_gpu(settings, processes).lines():
+            out.print(line, highlight=False)
+        return
+    with told() as progress:
+        train_student(settings, progress)
 
 
 @app.command()
@@ -138,6 +254,21 @@ def depth(
     with told() as progress:
         scores = train_depth(settings, progress)
     out.print(scores)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that were."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _replaced(how: Any, options: dict[str, Any], stage: str) -> Any:
+    """A stage's settings with the options that were given; another stage's are refused."""
+    given = _given(**options)
+    strangers = sorted(given.keys() - {field.name for field in fields(how)})
+    if strangers:
+        names = ", ".join("--" + name.replace("_", "-") for name in strangers)
+        raise typer.BadParameter(f"{names}: not for --stage {stage}")
+    return replace(how, **given)
 
 
 @contextmanager

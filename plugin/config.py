@@ -162,8 +162,8 @@ ModelName = Literal["mini", "wan-1.3b", "wan2.2-5b"]
 
 class EngineConfig(Strict):
     """``model`` and what follows are the student's: its size, its weights (a file or a name of
-    ``weights list``), the embedding of a text prompt (a file), and on a GPU whether to compile it and
-    to use 8 bit floating point.
+    ``weights list``), the embedding of a text prompt (a file), on a GPU whether to compile it and
+    to use 8 bit floating point, and without one how long it may take for a picture.
     """
 
     name: EngineName = "planar"
@@ -172,6 +172,7 @@ class EngineConfig(Strict):
     prompt: Path | None = None
     compile: bool = False
     fp8: bool = False
+    budget_ms: Annotated[float, Field(ge=10, le=10_000)] = 80.0
     delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import cv2
@@ -42,6 +43,10 @@ EngineState = Literal["idle", "starting", "warming up", "live", "restarting", "s
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
+    """``detail`` says what a state comes from; while live, how well the engine renders if it has several
+    ways. ``health``: figures of the engine's own by name.
+    """
+
     name: str
     state: EngineState
     detail: str = ""
@@ -51,6 +56,7 @@ class EngineStatus:
     restarts: int = 0
     skipped: int = 0
     pid: int = 0
+    health: Mapping[str, float] = field(default_factory=dict)
 
 
 class EngineHost:
@@ -225,10 +231,14 @@ class EngineHost:
     def _hear(self, event: dict[str, object]) -> None:
         kind = event["event"]
         if kind == "picture":
+            health = event["health"]
             with self._lock:
                 self._pictures.append(self._clock.now())
                 self._status = replace(
-                    self._status, step_ms=float(str(event["step_ms"])), skipped=int(str(event["skipped"]))
+                    self._status,
+                    step_ms=float(str(event["step_ms"])),
+                    skipped=int(str(event["skipped"])),
+                    health=health if isinstance(health, dict) else {},
                 )
             with self._arrived:
                 self._arrived.notify_all()
@@ -236,6 +246,8 @@ class EngineHost:
             size = event["size"]
             self._wanted_size = (int(size[0]), int(size[1])) if isinstance(size, list) else None
             self._set("live")
+        elif kind == "level":
+            self._set("live", str(event["level"]))
         elif kind == "warmup":
             self._set("warming up", str(event["what"]))
         elif kind == "error":

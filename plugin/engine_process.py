@@ -27,6 +27,7 @@ ENGINES = {
     "depth": ("engine.engines.depth", "DepthEngine"),
     "student": ("engine.engines.student", "StudentEngine"),
 }
+STUDENTS = {"mini": ("engine.engines.mini", "MiniEngine")}  # of these sizes the student is another one
 
 WAKE, RESET = b"w", b"r"
 IDLE_BEAT_S = 0.1
@@ -44,6 +45,8 @@ def build_engine(settings: EngineSettings) -> Engine:
     if settings.name not in ENGINES:
         raise EngineError(f"there is no engine {settings.name!r}; there are: {', '.join(sorted(ENGINES))}")
     module, name = ENGINES[settings.name]
+    if settings.name == "student":
+        module, name = STUDENTS.get(settings.model, (module, name))
     try:
         engine: Engine = getattr(import_module(module), name)(settings)
     except ModuleNotFoundError as error:  # a session file may ask for what the launcher could not see
@@ -66,6 +69,7 @@ class EngineProcess:
         self._reset = threading.Event()
         self._last_taken = 0
         self._skipped = 0
+        self._level = ""
 
     def say(self, event: str, **values: Any) -> None:
         self._out.write(json.dumps({"event": event, **values}).encode() + b"\n")
@@ -84,6 +88,7 @@ class EngineProcess:
         engine.warmup(self._report_warmup)
         self._last_taken = self._incoming.written
         self.say("ready", chunk=engine.chunk, size=engine.size)
+        self._report(engine)
         while True:
             self._outgoing.beat()
             if self._reset.is_set():
@@ -122,7 +127,16 @@ class EngineProcess:
             number = self._outgoing.write(pixels, pose, picture.arrived_s)
             self._outgoing.beat()
         step_ms = 1000 * (time.perf_counter() - started)
-        self.say("picture", number=number, step_ms=step_ms, skipped=self._skipped)
+        health = self._report(engine)
+        self.say("picture", number=number, step_ms=step_ms, skipped=self._skipped, health=health)
+
+    def _report(self, engine: Engine) -> dict[str, float]:
+        """Says how well the engine renders whenever that changes; returns its health."""
+        report = engine.report()
+        if report.level != self._level:
+            self._level = report.level
+            self.say("level", level=report.level)
+        return dict(report.health)
 
 
 def main() -> None:

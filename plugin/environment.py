@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -58,14 +59,21 @@ def wanted_extras(arguments: Sequence[str], gpu: bool) -> frozenset[str]:
     if command == "test":
         return frozenset(EXTRAS)
     extras = set(_asked_for(arguments[1:])) if command == "setup" else set()
-    with_a_model = "student" in arguments or "--engine=student" in arguments
     if command in TRAINS:
         extras |= {"model", "train"}
-    if command == "weights" or (command == "bench" and "model" in arguments) or with_a_model:
+    if command == "weights" or (command == "bench" and "model" in arguments) or _runs_a_model(arguments):
         extras.add("model")
     if gpu and command in WORTH_A_GPU:
         extras.add("model")
     return frozenset(extras)
+
+
+def _runs_a_model(arguments: Sequence[str]) -> bool:
+    """Whether the student is one for torch: a large one, or weights as they were trained."""
+    values = dict(itertools.pairwise(arguments))
+    values.update((name, value) for name, _, value in (one.partition("=") for one in arguments) if value)
+    weights = values.get("--weights", ".onnx")
+    return values.get("--model", "").startswith("wan") or not weights.endswith(".onnx")
 
 
 def _asked_for(options: Sequence[str]) -> list[str]:

@@ -156,6 +156,7 @@ class Session:
             },
             "source": asdict(source),
             "engine": asdict(engine),
+            "health": dict(engine.health),
             "sinks": [asdict(sink) for sink in sinks],
             "preset_errors": [str(error) for error in self.library.errors],
         }
@@ -249,4 +250,5 @@ def engine_settings(config: SessionConfig) -> EngineSettings:
         prompt=str(config.engine.prompt) if config.engine.prompt else None,
         compile=config.engine.compile,
         fp8=config.engine.fp8,
+        budget_ms=config.engine.budget_ms,
     )

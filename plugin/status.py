@@ -61,7 +61,7 @@ def _styled(word: str) -> Text:
 
 
 def _line(part: Mapping[str, Any], facts: str) -> Text:
-    detail = f"  {part['detail']}" if part["detail"] and part["state"] != "live" else ""
+    detail = f"  {part['detail']}" if part["detail"] else ""
     return Text.assemble(_styled(part["state"]), f"  {facts}", (detail, "dim"))
 
 

@@ -20,6 +20,7 @@ BEFORE_INSTALLATION = [
     ROOT / "plugin" / "environment.py",
     ROOT / "plugin" / "__init__.py",
 ]
+READING_DATA = sorted((ROOT / "engine" / "data").glob("*.py"))
 
 
 def modules(folder: str) -> list[Path]:
@@ -86,6 +87,36 @@ def test_the_camera_needs_numpy_and_the_errors_only():
 def test_inside_the_engine_imports_go_one_way(folder, forbidden):
     found = offenders(
         modules(f"engine/{folder}"), lambda name: not any(within(name, package) for package in forbidden)
+    )
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("files", "allowed"),
+    [
+        (READING_DATA, tuple(f"engine.data.{path.stem}" for path in READING_DATA)),
+        (modules("engine/data/render"), ("engine.data.render",)),
+        (
+            modules("engine/data/scenes"),
+            ("engine.data.scenes", "engine.data.render", "engine.data.layout", "engine.data.splits"),
+        ),
+        (modules("engine/data/bake"), ("engine.data.bake", "engine.data.scenes")),
+    ],
+    ids=["reading", "render", "scenes", "bake"],
+)
+def test_inside_the_data_imports_go_one_way(files, allowed):
+    found = offenders(
+        files,
+        lambda name: not within(name, "engine.data") or any(within(name, package) for package in allowed),
+    )
+    assert files and not found
+
+
+def test_training_and_evaluation_know_data_as_files_only():
+    making = ("engine.data.bake", "engine.data.scenes", "engine.data.render")
+    found = offenders(
+        modules("engine/train") + modules("engine/eval"),
+        lambda name: not any(within(name, package) for package in making),
     )
     assert not found
 

@@ -82,11 +82,6 @@ def intrinsics_path(scene: Path) -> Path:
     return scene / "cameras" / "camera_intrinsics.json"
 
 
-def latents_path(scene: Path, camera: int, codec: str, size: tuple[int, int]) -> Path:
-    """Where a codec's latents of a video are kept, when it saw the video at a size (width, height)."""
-    return scene / "latents" / f"{codec}-{size[0]}x{size[1]}" / f"{camera_name(camera)}.safetensors"
-
-
 def description_path(scene: Path) -> Path:
     return scene / "scene.json"
 

@@ -10,8 +10,7 @@ Shapes: T frames asked for, H W rows and columns.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import get_ident
@@ -185,24 +184,6 @@ def _save_rig(path: Path, rig: Rig) -> None:
 
 def cache_folder(root: Path, scene: Path, size: Size) -> Path:
     return root / ".cache" / f"{size[0]}x{size[1]}" / scene.relative_to(root)
-
-
-def pack_scenes(
-    root: Path, scenes: Sequence[Path], size: Size, kinds: Sequence[str] = ("colour",), workers: int = 2
-) -> Iterator[Path]:
-    """Makes the cache of many scenes ahead of training; yields each scene when done. Resumes, if stopped."""
-
-    def pack(path: Path) -> Path:
-        packed = PackedScene(path, cache_folder(root, path, size), size)
-        for kind in kinds:
-            packed.pack(kind)
-        return path
-
-    pool = ThreadPoolExecutor(workers, "pack")
-    try:
-        yield from pool.map(pack, scenes)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _scene_time_ns(scene: Path) -> int:

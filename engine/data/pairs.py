@@ -4,7 +4,7 @@
 resumes at an index goes on as if it had never stopped. numpy, no torch. Knows nothing of models, hints or
 batches.
 
-Shapes: T frames, H W rows and columns, F latent frames, C latent channels, h w latent rows and columns.
+Shapes: T frames, H W rows and columns.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from engine.camera.geometry import Intrinsics, Pose
 from engine.data import layout
 from engine.data.augment import Augmentation, change_colours, draw_window, mirrored_lens, mirrored_pose, spoil
 from engine.data.decode import Bytes, Size, Window, centred_window
-from engine.data.latents import read_latents
 from engine.data.loopaug import SAME_VIEW, Plan, loop, straight
 from engine.data.multicam import MultiCamScene, PackedScene, Scene, cache_folder
 from engine.data.rig import Rig
 from engine.errors import DataError
 
 OPEN_SCENES = 1024  # whose rigs are kept: 0.15 MB each
+PACKED_PIXELS = 256 * 144  # of a picture, at most, in the cache: at this size a scene takes 180 MB of it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,20 +51,6 @@ class Clip:
     plan: Plan
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LatentClip:
-    """A pair of recordings as a codec sees them; poses and lenses are of each latent frame's last picture."""
-
-    source: NDArray[np.float16]  # F C h w
-    target: NDArray[np.float16]  # F C h w
-    poses: list[Pose]
-    source_intrinsics: list[Intrinsics]
-    target_intrinsics: list[Intrinsics]
-    subject_distance_m: NDArray[np.float32]  # F
-    scene: Path
-    plan: Plan
-
-
 class PairDataset:
     """Clips of ``frames`` frames, ``stride`` frames of the recording apart, at ``size`` (width, height).
 
@@ -73,7 +59,8 @@ class PairDataset:
     ``typical_move`` prefers near targets, as a live show uses them: a target at distance d (`Rig.move_sizes`)
     weighs exp(−d / typical_move); None makes all alike.
 
-    ``packed``: read from (and fill) the cache of raw pictures at ``size``; for big sizes, decode the videos.
+    ``packed``: read from (and fill) the cache of raw pictures at ``size``; None: unless that is so big that
+    decoding the videos each time is the lesser evil.
     ``scenes``: if not given, the finished ones; a run that resumes while more are rendered gives its own.
     """
 
@@ -93,7 +80,7 @@ class PairDataset:
         augmentation: Augmentation | None = None,
         depth: bool = False,
         matte: bool = False,
-        packed: bool = True,
+        packed: bool | None = None,
         scenes: Sequence[Path] | None = None,
     ) -> None:
         if frames < 1 or stride < 1 or seed < 0:
@@ -120,7 +107,7 @@ class PairDataset:
         self._typical_move = typical_move
         self._augmentation = augmentation
         self._depth, self._matte = depth, matte
-        self._packed = packed
+        self._packed = size[0] * size[1] <= PACKED_PIXELS if packed is None else packed
         self._open = lru_cache(OPEN_SCENES)(self._opened)
 
     @property
@@ -134,26 +121,6 @@ class PairDataset:
         rng = np.random.default_rng((self.seed, index))
         scene = self._open(int(rng.integers(len(self.scenes))))
         return self._clip(scene, self._plan(scene, rng), rng)
-
-    def sample_latents(self, index: int, codec: str) -> LatentClip:
-        """As :meth:`sample`, from latents that `engine.data.latents` has written. A causal codec's latents
-        stand for their recording from its first frame, forwards and unaltered: so does the clip.
-        """
-        rng = np.random.default_rng((self.seed, index))
-        scene = self._open(int(rng.integers(len(self.scenes))))
-        source, target = self._cameras(scene.rig, rng, start=0)
-        plan = straight(source, target, 0, self.frames, self.stride)
-        source_lenses, target_lenses = self._lenses(scene, plan, centred_window(scene.size, self.size))
-        return LatentClip(
-            source=read_latents(scene.path, source, codec, self.size)[: self.frames],
-            target=read_latents(scene.path, target, codec, self.size)[: self.frames],
-            poses=_poses(scene.rig, plan),
-            source_intrinsics=source_lenses,
-            target_intrinsics=target_lenses,
-            subject_distance_m=_subject_distances(scene.rig, plan),
-            scene=scene.path,
-            plan=plan,
-        )
 
     def _opened(self, number: int) -> Scene:
         path = self.scenes[number]

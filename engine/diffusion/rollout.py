@@ -50,14 +50,17 @@ class Stream:
         *,
         batch: int = 1,
         prompt: Tensor | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Stream:
-        """An empty stream for latents of that width and height, in the model's own place and type."""
+        """An empty stream for latents of that width and height, in the model's own place and, if no other
+        is given, its type.
+        """
         like = model.stream_embedding
         tokens = (latent_size[0] // config.patch[2]) * (latent_size[1] // config.patch[1])
         shape = CacheShape(config.layers, batch, tokens, config.heads, config.head_width)
         recent = config.window - config.chunk  # a chunk sees itself and these
         source, target = (
-            KVCache(shape, recent, config.attention_sink, device=like.device, dtype=like.dtype)
+            KVCache(shape, recent, config.attention_sink, device=like.device, dtype=dtype or like.dtype)
             for _ in range(2)
         )
         return cls(model.encode_text(prompt), source, target)

@@ -10,9 +10,9 @@ Shapes: B batch, F latent frames, C channels, h w latent rows and columns.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -43,11 +43,30 @@ class Conditions:
     hints: Tensor | None = None  # B F hint_channels h w
     prompt: Tensor | None = None  # B L text_width
 
+    def without_camera(self) -> Conditions:
+        """All zeros for the camera, as training withholds it; hints show the source through it."""
+        rays, extrinsics, hints = (
+            None if told is None else torch.zeros_like(told)
+            for told in (self.rays, self.extrinsics, self.hints)
+        )
+        return replace(self, rays=rays, extrinsics=extrinsics, hints=hints)
+
+    def between(self, first: int, end: int) -> Conditions:
+        """Of these latent frames alone."""
+        rays, extrinsics, hints = (
+            None if told is None else told[:, first:end] for told in (self.rays, self.extrinsics, self.hints)
+        )
+        return replace(self, source=self.source[:, first:end], rays=rays, extrinsics=extrinsics, hints=hints)
+
 
 def velocity_of(model: PairTransformer, conditions: Conditions, reach: int) -> Velocity:
     """The teacher of these conditions; with pairs, the source's keys and values are made here, once."""
     text = model.encode_text(conditions.prompt)
-    told = {"rays": conditions.rays, "extrinsics": conditions.extrinsics, "hints": conditions.hints}
+    told: dict[str, Any] = {
+        "rays": conditions.rays,
+        "extrinsics": conditions.extrinsics,
+        "hints": conditions.hints,
+    }
     if isinstance(model, PrefixTransformer):
         prefix = model
 

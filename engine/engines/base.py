@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from engine.camera.geometry import Pose
@@ -25,8 +25,9 @@ class EngineSettings:
 
     ``size`` is the largest picture (width, height) that the engine may be given or give; ``aspect``
     is the source's width over its height, in square pixels. What follows ``delay_s`` is for engines
-    with a model: its named size, the weights (None: random ones), a file with the embedding of a text
-    prompt (None: the empty one), and how to run it on a GPU.
+    with a model: its named size, the weights (None: the ones that come with it, or random ones), a file
+    with the embedding of a text prompt (None: the empty one), how to run it on a GPU, and how long a step
+    should take on a machine without one.
     """
 
     name: str
@@ -40,6 +41,20 @@ class EngineSettings:
     prompt: str | None = None
     compile: bool = False
     fp8: bool = False
+    budget_ms: float = 80.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What an operator may want to know. ``level``: how well the engine renders now, in words, and why if it
+    could do better; empty for an engine that has one way only. ``health``: figures by name, for the log.
+    """
+
+    level: str = ""
+    health: Mapping[str, float] = field(default_factory=dict)
+
+
+NOTHING_TO_REPORT = Report()
 
 
 class Engine(Protocol):
@@ -59,3 +74,6 @@ class Engine(Protocol):
 
     def reset(self) -> None:
         """Forget the past: the next frame belongs to another picture."""
+
+    def report(self) -> Report:
+        """As of the newest step."""

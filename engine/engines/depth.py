@@ -10,6 +10,7 @@ Shapes: H W the picture's rows and columns, h w the grid's.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -18,21 +19,24 @@ import cv2
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
-from engine.camera.geometry import IDENTITY, Intrinsics, Pose
-from engine.engines.base import EngineSettings, Progress, Rendered
+from engine.camera.geometry import IDENTITY, Intrinsics, Matrix, Pose
+from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Rendered, Report
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.background import Background
 from engine.geometry.depth_estimator import Depth, DepthEstimator, scaled
-from engine.geometry.forward_warp import FARTHEST, is_still, sharpened
-from engine.geometry.layers import LayerRenderer, Layers, front_depth
+from engine.geometry.forward_warp import FARTHEST, is_still, rotation_homography, sharpened
+from engine.geometry.layer_renderer import LayerRenderer
+from engine.geometry.layers import Layers, front_depth
 from engine.geometry.matte import GuidedMatte
-from engine.geometry.pictures import Buffers, Floats, shrunk
+from engine.geometry.pictures import Buffers, Bytes, Floats, Mask, shrunk
+from engine.geometry.planes import LARGEST_ERROR, Planes
 
 log = logging.getLogger(__name__)
 
-GRID_WIDTH = 256
-AROUND_PERSON = np.ones((3, 3), np.uint8)  # what is next to a person may show something of them
+GRID_WIDTH = 224  # the depth network's own
+SURE_WITHIN = np.float32(math.log(1.25))  # what an estimate's confidence is the chance of
+PLANES_EVERY = 6  # frames drawn
 FRONT_BLUR = (7, 7)  # cells
 FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
 WIDER_VIEW = 0.94  # of the zoom, at least: what the camera may see by the time the picture is shown
@@ -75,11 +79,14 @@ class DepthEngine:
         if self._scene is not None:
             self._scene.reset()
 
+    def report(self) -> Report:
+        return NOTHING_TO_REPORT
+
     def _render(self, frame: Pixels, pose: Pose) -> Rendered:
         scene = self._scene_taking(frame)
         if scene is None or is_still(pose):
             return Rendered(frame, IDENTITY)
-        shown = _wider(pose, self._settings.subject_distance_m)
+        shown = wider(pose, self._settings.subject_distance_m)
         return Rendered(scene.draw(shown), shown)
 
     def _scene_taking(self, frame: Pixels) -> Scene | None:
@@ -104,6 +111,7 @@ class Scene:
         width, height = self.size = size
         grid_width = min(GRID_WIDTH, 2 * width)
         self._grid = (grid_width, max(2, round(grid_width * height / width)))
+        self._half_size = ((width + 1) // 2, (height + 1) // 2)
         self._estimator = estimator
         self._lens = Intrinsics.from_horizontal_fov(width, height, settings.horizontal_fov)
         self._distance_m = settings.subject_distance_m
@@ -111,43 +119,77 @@ class Scene:
         self._front_depth: Floats | None = None
         self._buffers = Buffers()
         self._renderer = LayerRenderer(size, self._grid)
+        self._planes = Planes(self._grid)
+        self._drawn = 0  # frames
 
     def reset(self) -> None:
         """Forget: the next frame belongs to another picture."""
         self._estimator.reset()
         self._background.reset()
         self._renderer.reset()
+        self._planes.reset()
         self._front_depth = None
+        self._drawn = 0
 
-    def take(self, frame: Pixels) -> None:
-        """The newest frame, H W 3."""
+    def take(self, frame: Pixels) -> Depth:
+        """The newest frame, H W 3; its depth as estimated, for whoever else wants it."""
         depth = self._estimator.estimate(frame)
         self._frame = frame
         self._opaque = self._buffers.bytes("opaque", *frame.shape[:2], 4)
         cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._opaque)
-        self._small = cv2.cvtColor(shrunk(self._opaque, self._grid), cv2.COLOR_RGBA2RGB)
+        self._half = cv2.resize(self._opaque, self._half_size, interpolation=cv2.INTER_AREA)
+        self._small = cv2.cvtColor(shrunk(self._half, self._grid), cv2.COLOR_RGBA2RGB)
         self._matte = GuidedMatte.of(self._on_grid(depth.matte), self._small)
         metric, plane = scaled(depth, self._distance_m), np.float32(1 / self._distance_m)
-        drawn = plane + self._on_grid(depth.confidence) * (self._on_grid(metric.inverse_depth) - plane)
+        self._confidence = self._on_grid(depth.confidence)
+        drawn = plane + self._confidence * (self._on_grid(metric.inverse_depth) - plane)
         self._inverse_depth = sharpened(np.maximum(drawn, FARTHEST))
         # what is remembered is relative: how far the subject is, is told anew with every frame
         self._scale = metric.subject / depth.subject
         relative = self._inverse_depth / np.float32(self._scale)
-        person = cv2.dilate((self._matte.on_grid > 0).astype(np.uint8), AROUND_PERSON) > 0
-        self._background.update(self._opaque, self._small, relative, person)
+        self._background.update(self._opaque, self._small, relative, self._matte.on_grid > 0)
+        return depth
 
     def draw(self, pose: Pose) -> Pixels:
         """The newest frame, seen from ``pose``."""
-        share = self._buffers.bytes("share", *self._frame.shape[:2])
-        self._matte.enlarged(self._frame, share)
+        picture: Pixels = cv2.cvtColor(self.draw_seen(pose), cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
+        return picture
+
+    def draw_seen(self, pose: Pose) -> Bytes:
+        """The same as H W 4, and in the last channel how far it shows what was really seen, now or earlier,
+        0…255. It is drawn over by the next call.
+        """
+        return self._turned(pose) if is_still(pose) else self._travelled(pose)
+
+    def _turned(self, pose: Pose) -> Bytes:
+        """From where the real camera is: needs no depth, and is exact."""
+        homography = rotation_homography(self._lens, self._lens, pose)
+        turned = self._buffers.bytes("turned", *self._opaque.shape)
+        cv2.warpPerspective(self._opaque, homography, self.size, dst=turned, borderMode=cv2.BORDER_REPLICATE)
+        if not _looks_inside(homography, self.size):
+            seen = cv2.warpPerspective(self._opaque[..., 3], homography, self.size)
+            cv2.insertChannel(seen, turned, 3)
+        return turned
+
+    def _travelled(self, pose: Pose) -> Bytes:
+        share, corner = self._matte.enlarged(self._half, self.size)
         small_share = self._matte.on_grid
         plate = self._background.plate()
-        plate = replace(plate, inverse_depth=plate.inverse_depth * np.float32(self._scale))
+        if self._drawn % PLANES_EVERY == 0:
+            self._planes.learn(plate.inverse_depth, self._error(small_share > 0))
+        self._drawn += 1
+        flat = self._planes.flattened(plate.inverse_depth) * np.float32(self._scale)
         front = self._steadied(front_depth(self._inverse_depth, small_share))
-        layers = Layers.of(self._opaque, self._small, share, small_share, front, plate)
-        drawn = self._renderer.draw(layers, self._lens, pose)
-        picture: Pixels = cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
-        return picture
+        plate = replace(plate, inverse_depth=np.maximum(flat, FARTHEST))
+        layers = Layers.of(self._opaque, self._small, share, corner, small_share, front, plate)
+        return self._renderer.draw(layers, self._lens, pose)
+
+    def _error(self, person: Mask) -> Floats:
+        """The expected relative error of the background's depth, on the grid: the scale b of a Laplace
+        distribution, of which ``confidence`` is P(|error| < SURE_WITHIN) = 1 − e^(−SURE_WITHIN / b).
+        """
+        error = -SURE_WITHIN / np.log(np.clip(1 - self._confidence, 1e-30, 0.999))
+        return np.asarray(np.where(person, LARGEST_ERROR, error), np.float32)
 
     def _steadied(self, front: Floats) -> Floats:
         """People are drawn by a smooth and slow depth: it may be a little off, it must not shiver."""
@@ -161,7 +203,17 @@ class Scene:
         return cv2.resize(values, self._grid)
 
 
-def _wider(pose: Pose, distance_m: float) -> Pose:
+def _looks_inside(homography: Matrix, size: tuple[int, int]) -> bool:
+    """Whether all four corners of the target come from the source's picture."""
+    last_x, last_y = size[0] - 1, size[1] - 1
+    corners = np.array([[0, last_x, 0, last_x], [0, 0, last_y, last_y], [1, 1, 1, 1]])
+    x, y, w = np.linalg.solve(homography, corners)
+    x, y = x / w, y / w
+    within = (x > -0.01) & (x < last_x + 0.01) & (y > -0.01) & (y < last_y + 0.01) & (w > 0)
+    return bool(within.all())
+
+
+def wider(pose: Pose, distance_m: float) -> Pose:
     """A little more than the pose sees, where that costs no sharpness: where the picture is magnified."""
     magnified = pose.zoom / max(1 - pose.translation[2] / distance_m, 1e-3)
     return replace(pose, zoom=pose.zoom * min(1.0, max(WIDER_VIEW, 1 / magnified)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.camera.geometry import IDENTITY, Pose
-from engine.engines.base import EngineSettings, Progress, Rendered
+from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Rendered, Report
 from engine.frames import Pixels
 
 
@@ -27,3 +27,6 @@ class PlanarEngine:
 
     def reset(self) -> None:
         pass
+
+    def report(self) -> Report:
+        return NOTHING_TO_REPORT

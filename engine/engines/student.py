@@ -1,6 +1,7 @@
 """The causal diffusion student as an engine: frames and poses in, re-rendered frames out.
 
-Joins codec, transformer and rollout, and owns what they remember of the stream. Knows nothing of
+Joins codec, transformer and rollout, and owns what they remember of the stream. For the sizes that are
+conditioned on source and camera alone; those with geometric hints are the engine ``mini``'s. Knows nothing of
 processes or queues. Runs in bfloat16 on a GPU and in float32 elsewhere; between the upload of the
 frames and the download of the result nothing waits for the GPU.
 
@@ -22,12 +23,12 @@ from torch import Tensor
 from engine.camera.geometry import Pose
 from engine.diffusion.rollout import Chunk, Stream, rollout
 from engine.diffusion.schedule import Schedule
-from engine.engines.base import EngineSettings, Progress, Rendered
+from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Rendered, Report
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.model.camera_encoder import plucker_rays
 from engine.model.codecs import make_codec
-from engine.model.config import model_config
+from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 
 log = logging.getLogger(__name__)
@@ -39,19 +40,29 @@ class StudentEngine:
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._config = model_config(settings.model)
+        if self._config.hint_channels:
+            raise EngineError(
+                f"{settings.model} is painted over what geometry knows, which this engine has none of: "
+                "it is run by engine.engines.mini, as build_engine does"
+            )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = torch.bfloat16 if self._device.type == "cuda" else torch.float32
-        self._schedule = Schedule.few_step(self._config.timesteps, self._config.shift)
-        self.chunk = self._config.chunk * self._config.stride[0]
-        self.size: tuple[int, int] | None = self._config.size
+        self._streams_as(self._config)
+
+    def _streams_as(self, config: ModelConfig) -> None:
+        """Weights may have been trained for another chunk, window or schedule than their size's usual one."""
+        self._config = config
+        self._schedule = Schedule.few_step(config.timesteps, config.shift)
+        self.chunk = config.chunk * config.stride[0]
+        self.size: tuple[int, int] | None = config.size
 
     def warmup(self, progress: Progress) -> None:
         """Builds, loads and runs one chunk, so that the first live one is as fast as the rest."""
-        config = self._config
         try:
-            progress(0.0, f"building {config.name} on {self._device}")
+            progress(0.0, f"building {self._config.name} on {self._device}")
             torch.manual_seed(SEED)
             self._model = self._load(progress)
+            config = self._config
             self._codec = make_codec(config).to(self._device, self._dtype).eval()
             self._noise = torch.Generator(self._device).manual_seed(SEED)
             width, height = config.size
@@ -83,6 +94,9 @@ class StudentEngine:
         self._waiting: list[Chunk] = []
         self._chunks = rollout(self._model, self._stream, self._feed(), self._schedule, self._fresh)
         self._started = self._config.stride[0] == 1  # else the codec's first latent frame is of one picture
+
+    def report(self) -> Report:
+        return NOTHING_TO_REPORT
 
     def _step(self, video: Tensor, poses: Sequence[Pose]) -> list[Pixels]:
         if not self._started:
@@ -141,6 +155,7 @@ class StudentEngine:
                     f"the weights {self._settings.weights} are of size {found.name}, "
                     f"and the session asks for {self._config.name}: give one or the other"
                 )
+            self._streams_as(found)
         else:
             log.warning("%s has random weights: the picture is noise", self._config.name)
             model = PairTransformer(self._config).to(self._device, self._dtype)

@@ -8,30 +8,37 @@ Shapes: T frames, H W rows and columns; B batch (1), F latent frames, C channels
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from engine.camera.geometry import Intrinsics, Pose
 from engine.data import layout
+from engine.data.decode import Size
 from engine.data.loopaug import straight
 from engine.data.pairs import Clip
 from engine.diffusion.schedule import Schedule
 from engine.diffusion.teacher import SHIFT_KEY, VARIANT_KEY, load_teacher, sample
+from engine.engines.base import EngineSettings
+from engine.engines.mini import MiniEngine, open_student
+from engine.engines.painter import Painted, Student
 from engine.engines.student import StudentEngine
 from engine.eval.cases import Shot
 from engine.eval.methods import EngineMethod, Method, engine_settings, resized
 from engine.frames import Pixels
+from engine.geometry.hints import Hints
 from engine.model.codecs import make_codec
-from engine.model.config import ModelConfig
+from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 from engine.model.weights import read_weights
 from engine.train.batches import Collator, Dropped
 from engine.train.clips import HELDOUT, ClipSettings, Example, hints_of, matrix
 
 SEED = 0
+UNLIMITED_MS = 1e9  # of budget: what is measured is the student at its best
 ABOUT = {
     "pair": "bidirectional teacher with synchronised pairs",
     "prefix": "bidirectional model with the source as a prefix, as ReCamMaster has it",
@@ -52,8 +59,10 @@ class Weights:
         return cls(path=Path(path), label=label) if equals else cls(path=Path(text))
 
 
-def model_methods(files: Iterable[Weights], teacher_steps: int) -> list[Method]:
-    """One method for each file; a teacher with that many steps, a student with its own."""
+def model_methods(files: Iterable[Weights], teacher_steps: int, size: Size) -> list[Method]:
+    """The methods of each file, for pictures of ``size``; a teacher with that many steps, a student with its
+    own.
+    """
     found: list[Method] = []
     for file in files:
         checkpoint = read_weights(file.path)
@@ -62,16 +71,84 @@ def model_methods(files: Iterable[Weights], teacher_steps: int) -> list[Method]:
             label = file.label or {"pair": "teacher"}.get(variant, variant)
             found.append(TeacherMethod(label, file.path, teacher_steps))
         else:
-            found.append(student_method(file.label or "student", file.path, checkpoint.size))
+            found += student_methods(file.label or "student", file.path, checkpoint.size, size)
     return found
 
 
-def student_method(label: str, path: Path, size: str) -> EngineMethod:
-    return EngineMethod(
-        label,
-        f"causal student {path.name}, through the live engine",
-        StudentEngine,
-        lambda shot: engine_settings("student", shot, model=size, weights=str(path)),
+def student_methods(label: str, path: Path, name: str, size: Size) -> list[Method]:
+    """The student of a named size; for pictures larger than its own, also what plain enlarging would give."""
+    config = model_config(name)
+    if config.hint_channels:
+        enlarged = [PaintedMethod(f"{label}, enlarged", path, enlarged=True)] if size > config.size else []
+        return [PaintedMethod(label, path), *enlarged]
+    return [
+        EngineMethod(
+            label,
+            f"causal student {path.name}, through the live engine",
+            StudentEngine,
+            lambda shot: engine_settings("student", shot, model=name, weights=str(path)),
+        )
+    ]
+
+
+class PaintedMethod(EngineMethod):
+    """A mini student through the live engine, detail transfer and all, with all the time that it needs. With
+    ``enlarged`` the whole engine works at the student's own size, and its picture is scaled up.
+    """
+
+    def __init__(self, name: str, path: Path, *, steps: int | None = None, enlarged: bool = False) -> None:
+        about = f"causal student {path.name}, " + (
+            "at its own size, scaled up" if enlarged else "through the live engine"
+        )
+        super().__init__(
+            name, about, self._engine, partial(engine_settings, "student", budget_ms=UNLIMITED_MS)
+        )
+        self._path, self._steps, self._enlarged = path, steps, enlarged
+        self.remembers = self.streams = not enlarged  # which is there to be compared picture by picture
+
+    def at_steps(self, steps: int) -> list[PaintedMethod]:
+        """The same, if it can take that many."""
+        if steps not in self._student.available_steps:
+            return []
+        return [PaintedMethod(self.name, self._path, steps=steps, enlarged=self._enlarged)]
+
+    def render(self, shot: Shot) -> Iterator[Pixels]:
+        if not self._enlarged:
+            return super().render(shot)
+        return (resized(frame, shot.size) for frame in super().render(_shrunk(shot, self._student.size)))
+
+    @cached_property
+    def _student(self) -> Student:
+        return open_student(str(self._path))
+
+    @cached_property
+    def _default_steps(self) -> int:
+        return self._student.steps
+
+    def _engine(self, settings: EngineSettings) -> MiniEngine:
+        student = _AtSteps(self._student, self._steps or self._default_steps)
+        student.reset()
+        return MiniEngine(settings, student_for=lambda weights: student)
+
+
+class _AtSteps:
+    """The student, with one number of steps to choose from."""
+
+    def __init__(self, student: Student, steps: int) -> None:
+        self.size, self.steps, self.available_steps = student.size, steps, (steps,)
+        self._student = student
+        self.reset, self.re_anchor = student.reset, student.re_anchor
+
+    def step(self, source: Pixels, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted:
+        self._student.steps = self.steps
+        return self._student.step(source, hints, pose, source_lens)
+
+
+def _shrunk(shot: Shot, size: tuple[int, int]) -> Shot:
+    return replace(
+        shot,
+        source=[resized(frame, size) for frame in shot.source],
+        lenses=[lens.scaled(*size) for lens in shot.lenses],
     )
 
 
@@ -88,8 +165,8 @@ class TeacherMethod:
         self._shift = None if SHIFT_KEY not in metadata else float(metadata[SHIFT_KEY])
         self.about = f"{ABOUT.get(metadata.get(VARIANT_KEY, ''), 'model')} {path.name}, {steps} steps"
 
-    def at_steps(self, steps: int) -> TeacherMethod:
-        return TeacherMethod(self.name, self._path, steps)
+    def at_steps(self, steps: int) -> list[TeacherMethod]:
+        return [TeacherMethod(self.name, self._path, steps)]
 
     def render(self, shot: Shot) -> Iterator[Pixels]:
         _ = self._model

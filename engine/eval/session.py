@@ -17,7 +17,7 @@ from engine.eval.gallery import Gallery
 from engine.eval.kept import KeptClips
 from engine.eval.measure import Pace
 from engine.eval.methods import Method, render_timed
-from engine.eval.models import TeacherMethod, Weights, model_methods
+from engine.eval.models import PaintedMethod, TeacherMethod, Weights, model_methods
 from engine.eval.report import write_report
 from engine.eval.results import Protocol, Results
 from engine.geometry.depth_estimator import DepthEstimator
@@ -46,7 +46,7 @@ class Request:
 
 
 def run(request: Request, report: Report) -> Results:
-    models = model_methods(map(Weights.parse, request.weights), request.teacher_steps)
+    models = model_methods(map(Weights.parse, request.weights), request.teacher_steps, request.size)
     depth, no_depth = _depth_engine(request.size)
     methods: list[Method] = [*BASELINES, *depth, *models]
     gallery, footage_gallery = Gallery(), Gallery()
@@ -59,7 +59,9 @@ def run(request: Request, report: Report) -> Results:
         methods,
         ORACLES,
         keeper=gallery if request.report else None,
-        at_steps=lambda steps: [m.at_steps(steps) for m in models if isinstance(m, TeacherMethod)],
+        at_steps=lambda steps: [
+            one for m in models if isinstance(m, TeacherMethod | PaintedMethod) for one in m.at_steps(steps)
+        ],
         render=render_timed if kept is None else kept.render_timed,
         report=lambda share, what: report(held_out * share, what),
     )

@@ -15,16 +15,31 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.geometry.pictures import Buffers, Bytes, Floats, Mask, Size, push_pull, weighted
+from engine.geometry.pictures import (
+    Buffers,
+    Bytes,
+    Floats,
+    Mask,
+    Size,
+    around,
+    enlarged_in,
+    multiplied,
+    push_pull,
+    weighted,
+)
 
 SETTLED_AFTER = 4  # frames that something must be background before it is remembered
-LEARN_EVERY = 3  # frames
+LEARN_EVERY = 6  # frames: then what is seen is learnt, and what is not known is made up anew
+WATCH_EVERY = 3  # frames
 MARGIN = 80  # of the width: what is nearer to the foreground may be its shadow, or be hidden before long
 DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
 DEPTH_EDGE = 0.12  # a bump nearer than its surroundings by this share of its distance is foreground
 DEPTH_BUMP = 0.6  # of the width: a bump is narrower
+NEXT = np.ones((3, 3), np.uint8)
+ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
+FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
 FADE = 0.4  # share of the new fill in the old one: fills never jump
 COARSE_WIDTH = 112  # of the pictures in which motion is looked for, and that fills are made of
 MOVED_BY = 1 / 1000  # of the picture's width: the camera has moved
@@ -119,10 +134,12 @@ class Background:
         shape = self._grid[::-1]
         self._inverse_depth = np.zeros(shape, np.float32)
         self._age = np.zeros(shape, np.uint8)
-        self._behind = np.zeros((self._size[1], self._size[0], 4), np.uint8)
-        self._behind_small = np.zeros((*shape, 3), np.uint8)
+        self._seen = np.zeros((self._size[1], self._size[0], 4), np.uint8)  # where it is known
+        self._behind = self._seen  # the same and, where it is not known, the fill
+        self._seen_small = np.zeros((*shape, 3), np.uint8)
         self._fill: Floats | None = None  # colour and inverse depth at the coarse size, complete
         self._known = np.zeros(shape, np.bool_)
+        self._is_complete = False
         self._frames = 0
         self._watch.reset()
 
@@ -130,23 +147,28 @@ class Background:
         """Takes in a frame H W 4 and, on the grid, the same in small h w 3, its inverse depth and what is
         foreground, if only in part. What is learnt keeps a margin from that.
         """
-        around = cv2.dilate(foreground.view(np.uint8), self._margin).view(np.bool_)
-        clear = ~around
-        learns = self._frames % LEARN_EVERY == 0
-        if learns and not self._watch.holds(self._coarse_grey(small), self._share(clear) > 0.98):
+        near = cv2.dilate(foreground.view(np.uint8), self._margin).view(np.bool_)
+        clear = ~near
+        step = self._frames % LEARN_EVERY
+        self._frames += 1
+        if step % WATCH_EVERY == 0 and not self._watch.holds(
+            self._coarse_grey(small), self._share(clear) > 0.98
+        ):
             self._known[:] = False
             self._age[:] = 0
-        self._frames += 1
+            self._is_complete = False
         self._age[clear & (self._age < 255)] += 1
-        self._age[around] = 0
+        self._age[near] = 0
         rate = RATE_AT_AGE[self._age]  # a running mean at first, then a slow one: a wall does not breathe
-        rate[around] = 0
-        rim = around & ~foreground & ~self._known  # shown, but its depth may be that of what is beside it
+        rate[near] = 0
+        rim = near & ~foreground & ~self._known  # shown, but its depth may be that of what is beside it
         rate[rim] = RIM_RATE
         seen = np.where(rim, cv2.erode(inverse_depth, self._margin), inverse_depth)
         self._inverse_depth = self._inverse_depth + rate * (seen - self._inverse_depth)
-        if learns:
-            self._learn(frame, small, clear, np.where(foreground, inverse_depth, 0))
+        if step == 0:
+            self._learn(frame, small)
+        if step == 1 or not self._is_complete:
+            self._complete(small, clear, np.where(foreground, inverse_depth, 0))
         self._now = frame, foreground
 
     def plate(self) -> Plate:
@@ -154,37 +176,60 @@ class Background:
         frame, foreground = self._now
         colour = self._buffers.bytes("plate", *frame.shape)
         np.copyto(colour, frame)
-        cv2.copyTo(self._behind, self._enlarged(~foreground, cv2.THRESH_BINARY_INV), colour)
+        wider = cv2.dilate(_white(foreground), NEXT)
+        part = around(wider > 0, self._size)
+        if part is not None:
+            hidden = enlarged_in(cv2.blur(wider, ROUNDING), self._size, part)
+            hidden = cv2.threshold(hidden, 127, 255, cv2.THRESH_BINARY)[1]
+            cv2.copyTo(self._behind[part], hidden, colour[part])
         if self._fill is None:
             return Plate(colour, self._inverse_depth)
         depth = cv2.resize(np.ascontiguousarray(self._fill[..., 3]), self._grid)
         return Plate(colour, np.where(foreground & ~self._known, depth, self._inverse_depth))
 
-    def _learn(self, frame: Bytes, small: Bytes, clear: Mask, front: Floats) -> None:
-        """What has settled is known from now on; what is not known is filled. ``front`` h w is the inverse
-        depth of what hides it, 0 elsewhere.
-        """
+    def _learn(self, frame: Bytes, small: Bytes) -> None:
+        """What has settled is known from now on."""
         settled = self._age >= SETTLED_AFTER
         self._known |= settled
-        cv2.copyTo(frame, self._enlarged(settled, cv2.THRESH_BINARY), self._behind)
-        cv2.copyTo(small, settled.view(np.uint8), self._behind_small)
-        if self._known.all():
-            self._fill = None
+        # each pixel goes with its nearest cell, so that what was learnt piece by piece has no cracks
+        nearest = cv2.resize(settled.view(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
+        cv2.copyTo(frame, nearest, self._seen)
+        cv2.copyTo(small, settled.view(np.uint8), self._seen_small)
+
+    def _complete(self, small: Bytes, clear: Mask, front: Floats) -> None:
+        """What is not known is filled, and what is fades into that. ``front`` h w is the inverse depth of
+        what hides it, 0 elsewhere.
+        """
+        self._is_complete = True
+        part = around(~self._known, self._size)
+        if part is None:
+            self._fill, self._behind = None, self._seen
             return
         self._fill = self._filled(small, clear, front)
-        large = self._buffers.bytes("fill", *frame.shape)
-        cv2.resize(_with_nothing_seen(self._fill[..., :3]), self._size, dst=large)
-        cv2.copyTo(large, self._enlarged(self._known, cv2.THRESH_BINARY_INV), self._behind)
+        self._behind = self._buffers.bytes("behind", *self._seen.shape)
+        np.copyto(self._behind, self._seen)
+        within = cv2.erode(_white(self._known), FADE_REACH)
+        known = enlarged_in(cv2.blur(within, ROUNDING), self._size, part)
+        fill = enlarged_in(_with_nothing_seen(self._fill[..., :3]), self._size, part)
+        faded = multiplied(self._seen[part], known, self._behind[part])
+        cv2.add(faded, multiplied(fill, cv2.bitwise_not(known), fill), dst=faded)
 
     def _filled(self, small: Bytes, clear: Mask, front: Floats) -> Floats:
         """Colour and inverse depth for what is not known, at the coarse size, from what is around it but no
         nearer than what hides it: the table before somebody does not go on behind them.
         """
-        limit = self._pulled(front[..., None], front > 0)[..., 0]
-        lends = (clear | self._known) & (self._inverse_depth <= cv2.resize(limit, self._grid))
-        now = self._behind_small.copy()
-        cv2.copyTo(small, clear.view(np.uint8), now)
-        fill = self._pulled(cv2.merge([*cv2.split(now.astype(np.float32)), self._inverse_depth]), lends)
+        hides = front > 0
+        behind = np.ones_like(hides)
+        if hides.any():
+            limit = self._pulled(front[..., None], hides)[..., 0]
+            behind = self._inverse_depth <= cv2.resize(limit, self._grid)
+        depth = self._pulled(self._inverse_depth[..., None], (clear | self._known) & behind)
+        # colours go on from what is seen right beside what hides, or there would be a seam
+        seen = cv2.erode(_white(~hides), NEXT) > 0
+        colours = self._seen_small.copy()
+        cv2.copyTo(small, seen.view(np.uint8), colours)
+        colour = self._pulled(colours.astype(np.float32), (seen | self._known) & behind)
+        fill = cv2.merge([*cv2.split(colour), depth[..., 0]])
         return fill if self._fill is None else self._fill + FADE * (fill - self._fill)
 
     def _pulled(self, values: Floats, lends: Mask) -> Floats:
@@ -203,12 +248,10 @@ class Background:
         coarse = cv2.resize(mask.astype(np.float32), self._coarse, interpolation=cv2.INTER_AREA)
         return coarse
 
-    def _enlarged(self, mask: Mask, kind: int) -> Bytes:
-        """At the picture's size, 255 where all around is in the mask (or, inverted, where not all is)."""
-        large = self._buffers.bytes("enlarged", self._size[1], self._size[0])
-        cv2.resize(mask.view(np.uint8) * np.uint8(255), self._size, dst=large)
-        cv2.threshold(large, 253, 255, kind, dst=large)
-        return large
+
+def _white(mask: Mask) -> Bytes:
+    white: Bytes = mask.view(np.uint8) * np.uint8(255)
+    return white
 
 
 def _with_nothing_seen(colour: Floats) -> Bytes:

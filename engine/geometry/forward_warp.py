@@ -67,12 +67,18 @@ class Projection:
         """
         turn = self.turn.copy()
         turn[:, 2] += turn[:, 0] * corner[1] + turn[:, 1] * corner[0]
-        q = turn.astype(np.float32) @ _pixels(*inverse_depth.shape)
-        if self.shift.any():
-            q += np.multiply.outer(self.shift.astype(np.float32), inverse_depth.ravel())
+        q = np.multiply.outer(self.shift.astype(np.float32), inverse_depth.ravel())
+        q += _turned_pixels(turn.tobytes(), *inverse_depth.shape)
         q1, q2, q3 = q.reshape(3, *inverse_depth.shape)
         q3[np.abs(q3) < 1e-6] = 1e-6
         return q1 / q3, q2 / q3, q3
+
+
+@lru_cache(maxsize=4)
+def _turned_pixels(turn: bytes, height: int, width: int) -> Floats:
+    """3 by h·w: a matrix times every pixel; within a frame, the same again and again."""
+    turned: Floats = np.frombuffer(turn).reshape(3, 3).astype(np.float32) @ _pixels(height, width)
+    return turned
 
 
 @lru_cache(maxsize=32)
@@ -97,14 +103,15 @@ def rotation_homography(source: Intrinsics, target: Intrinsics, pose: Pose) -> M
     return plane_homography(source, target, still(pose), 1.0)
 
 
-def target_grid(grid: Size, pose: Pose, near: float) -> Size:
-    """Width and height of a grid over the target's picture, coarse enough for splats without cracks.
+def target_cell(cell: float, pose: Pose, near: float) -> int:
+    """Pixels along a cell of a grid over the target's picture, coarse enough for splats without cracks.
 
-    ``near``: the inverse depth of the subject, which the camera's approach magnifies.
+    ``cell``: of the source's grid; ``near``: the inverse depth of the subject, which the camera's approach
+    magnifies.
     """
     approach = max(1 - pose.translation[2] * near, NEAREST_PASS)
     coarser = SPARE_DENSITY * min(max(1.0, pose.zoom / approach), COARSEST)
-    return max(2, round(grid[0] / coarser)), max(2, round(grid[1] / coarser))
+    return max(1, round(cell * coarser))
 
 
 def sharpened(inverse_depth: Floats) -> Floats:
@@ -161,13 +168,13 @@ def source_positions(target: Floats, back: Projection) -> Floats:
     behind = passed <= 0
     if behind.any():
         x[behind] = y[behind] = FAR_OUTSIDE
-    return np.dstack([x, y])
+    return np.asarray(cv2.merge([x, y]), np.float32)
 
 
 def plane_positions(inverse_depth: float, forward: Projection, size: Size) -> Floats:
     """The same for a target's grid of ``size`` if the source is as near everywhere."""
     back = Projection(np.asarray(np.linalg.inv(forward.at(inverse_depth)), np.float64), np.zeros(3))
-    return source_positions(np.empty(size[::-1], np.float32), back)
+    return source_positions(np.zeros(size[::-1], np.float32), back)
 
 
 def in_picture(positions: Floats, grid: Size, size: Size, corner: tuple[int, int] = (0, 0)) -> Floats:
@@ -175,6 +182,7 @@ def in_picture(positions: Floats, grid: Size, size: Size, corner: tuple[int, int
     the row and column ``corner``.
     """
     across, down = np.float32(size[0] / grid[0]), np.float32(size[1] / grid[1])
-    x = positions[..., 0] * across + np.float32((across - 1) / 2 - corner[1])
-    y = positions[..., 1] * down + np.float32((down - 1) / 2 - corner[0])
-    return np.dstack([x, y])
+    x, y = cv2.split(positions)
+    x = x * across + np.float32((across - 1) / 2 - corner[1])
+    y = y * down + np.float32((down - 1) / 2 - corner[0])
+    return np.asarray(cv2.merge([x, y]), np.float32)

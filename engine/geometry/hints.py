@@ -18,10 +18,9 @@ from engine.camera.geometry import Intrinsics, Pose
 from engine.frames import Pixels
 from engine.geometry.background import Background, foreground_of
 from engine.geometry.forward_warp import FARTHEST, is_still, rotation_homography
-from engine.geometry.layers import LayerRenderer, Layers, front_depth
+from engine.geometry.layer_renderer import LayerRenderer
+from engine.geometry.layers import Layers, front_depth
 from engine.geometry.pictures import Floats, Size
-
-RIM = np.ones((3, 3), np.uint8)  # around what stands in front, of mixed pixels that show neither
 
 Picture = TypeVar("Picture", Pixels, Floats)
 
@@ -57,8 +56,7 @@ class HintMaker:
         inverse_depth = np.maximum(inverse_depth_m, np.float32(FARTHEST))
         opaque = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)
         front = foreground_of(inverse_depth)
-        rim = cv2.dilate(front.view(np.uint8), RIM).view(np.bool_)
-        self._background.update(opaque, frame, inverse_depth, rim)
+        self._background.update(opaque, frame, inverse_depth, front)
         rotated = self._turned(frame, source, pose)
         if is_still(pose):
             return Hints(rotated, rotated, self._turned(self._all_seen, source, pose, cv2.BORDER_CONSTANT))
@@ -67,6 +65,7 @@ class HintMaker:
             opaque,
             frame,
             share,
+            (0, 0),
             small_share,
             front_depth(inverse_depth, small_share),
             self._background.plate(),

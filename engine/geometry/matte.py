@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.geometry.pictures import Bytes, Floats
+from engine.geometry.pictures import Bytes, Corner, Floats, Size, around, enlarged_in
 
 RADIUS = 5  # cells of the grid
 FLATNESS = 2e-4  # variance of luma (0…1) under which there is no edge to follow
-NOBODY, SOMEBODY = 0.08, 0.9  # a cell beyond these, it is certain, whatever the guide says
-AROUND = np.ones((3, 3), np.uint8)
+SOMEBODY = 0.4  # a cell from which on somebody may be there, ...
+SURELY = 0.85  # ... if somebody surely is in one that it hangs together with
+BAND = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))  # the matte is soft no farther from its edge
+NEARBY = (3, 3)
 EDGE = 0.35  # below a half: what may be a person goes with the person, rather than half of it staying behind
 HARDNESS = 3.0  # of the guided edge, which the windows leave too soft
 
@@ -44,27 +46,43 @@ class GuidedMatte:
         slope = covariance / (variance + np.float32(FLATNESS * 255**2))
         offset = mean_matte - slope * mean_guide
         slope, offset = cv2.blur(slope, window), cv2.blur(offset, window)
-        most = cv2.dilate((matte > NOBODY).astype(np.float32), AROUND)
-        least = cv2.erode((matte > SOMEBODY).astype(np.float32), AROUND)
+        somebody = _hangs_together(matte)
+        most = cv2.dilate(somebody, BAND).astype(np.float32)
+        least = cv2.erode(somebody, BAND).astype(np.float32)
         on_grid = np.clip(_hardened(slope * guide + offset), least, most)
         return cls(slope, offset, least, most, on_grid)
 
-    def enlarged(self, frame: Bytes, out: Bytes) -> None:
-        """Into ``out`` H W, 0…255, for the picture itself, H W 3; found at half its size."""
-        height, width = out.shape
-        half = ((width + 1) // 2, (height + 1) // 2)
-        share = np.zeros(half[::-1], np.uint8)
-        most = cv2.resize(self.most, half)
-        x, y, columns, rows = cv2.boundingRect((most > 0).view(np.uint8))
-        box = (slice(y, y + rows), slice(x, x + columns))
-        if columns > 0:
-            luma = cv2.cvtColor(
-                cv2.resize(frame, half, interpolation=cv2.INTER_AREA)[box], cv2.COLOR_RGB2GRAY
-            )
-            slope, offset, least = (cv2.resize(p, half)[box] for p in (self.slope, self.offset, self.least))
-            found = np.clip(_hardened(slope * luma + offset), least, most[box])
-            share[box] = found * np.float32(255)
-        cv2.resize(share, (width, height), dst=out)
+    def enlarged(self, half: Bytes, size: Size) -> tuple[Bytes, Corner]:
+        """For the part of the picture of ``size`` where there is anybody, the share 0…255, and that part's
+        first row and column; by the picture at half its size, H/2 W/2 4.
+        """
+        half_size = (half.shape[1], half.shape[0])
+        part = around(self.most > 0, half_size)
+        if part is None:
+            return np.zeros((1, 1), np.uint8), (0, 0)
+        luma = cv2.cvtColor(half[part], cv2.COLOR_RGBA2GRAY).astype(np.float32)
+        numbers = cv2.merge([self.slope, self.offset, self.least, self.most])
+        slope, offset, least, most = cv2.split(enlarged_in(numbers, half_size, part))
+        slope *= luma
+        slope += offset
+        found = np.clip(_hardened(slope), least, most)
+        share = (found * np.float32(255)).astype(np.uint8)
+        rows, columns = (
+            slice(2 * side.start, min(2 * side.stop, full))
+            for side, full in zip(part, size[::-1], strict=True)
+        )
+        large = cv2.resize(share, (2 * share.shape[1], 2 * share.shape[0]))
+        return large[: rows.stop - rows.start, : columns.stop - columns.start], (rows.start, columns.start)
+
+
+def _hangs_together(matte: Floats) -> Bytes:
+    """h w, 1 where somebody is: what may be a person, and touches what surely is."""
+    may_be = (cv2.blur(matte, NEARBY) > SOMEBODY).view(np.uint8)
+    count, labels = cv2.connectedComponents(may_be)
+    surely = np.zeros(count, np.uint8)
+    surely[labels[matte > SURELY]] = 1
+    surely[0] = 0
+    return np.asarray(surely[labels])
 
 
 def _hardened(share: Floats) -> Floats:

@@ -17,6 +17,10 @@ Bytes = NDArray[Any]  # uint8
 Floats = NDArray[Any]  # float32
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]  # width, height
+Corner = tuple[int, int]  # row, column
+Part = tuple[slice, slice]  # rows and columns of a picture
+
+ENLARGE = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 class Buffers:
@@ -46,6 +50,36 @@ def shrunk(picture: Bytes, size: Size) -> Bytes:
         half = (picture.shape[1] // 2, picture.shape[0] // 2)
         picture = cv2.resize(picture, half, interpolation=cv2.INTER_AREA)
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def around(cells: Mask, size: Size) -> Part | None:
+    """The part of a picture of ``size`` that holds all that is enlarged from these cells h w; None: there are
+    none.
+    """
+    left, top, wide, tall = cv2.boundingRect(cells.view(np.uint8))
+    if not wide:
+        return None
+    height, width = cells.shape
+    across, down = size[0] / width, size[1] / height
+    return (
+        slice(max(0, math.floor((top - 1) * down)), min(size[1], math.ceil((top + tall + 1) * down))),
+        slice(max(0, math.floor((left - 1) * across)), min(size[0], math.ceil((left + wide + 1) * across))),
+    )
+
+
+def enlarged_in(values: Bytes, size: Size, part: Part) -> Bytes:
+    """What ``values`` h w … enlarged to a picture of ``size`` have in that part of it."""
+    height, width = values.shape[:2]
+    across, down = width / size[0], height / size[1]
+    rows, columns = part
+    there = np.array(
+        [
+            [across, 0, (columns.start + 0.5) * across - 0.5],
+            [0, down, (rows.start + 0.5) * down - 0.5],
+        ]
+    )
+    of = (columns.stop - columns.start, rows.stop - rows.start)
+    return cv2.warpAffine(values, there, of, flags=ENLARGE, borderMode=cv2.BORDER_REPLICATE)
 
 
 def fetched(
@@ -80,11 +114,17 @@ def push_pull(values: Floats, weights: Floats) -> Floats:
     """
     height, width = weights.shape
     if min(height, width) <= 3 or weights.min() >= 1:
-        mean = np.tensordot(weights, values, 2) / max(float(weights.sum()), 1e-6)
-        return blended(np.broadcast_to(mean, values.shape).astype(np.float32), values, weights)
+        mean = weights.ravel() @ values.reshape(weights.size, -1) / max(float(weights.sum()), 1e-6)
+        return mean + weighted(values - mean, weights)
     half = ((width + 1) // 2, (height + 1) // 2)
     known = cv2.resize(weights, half, interpolation=cv2.INTER_AREA)
     sums = cv2.resize(weighted(values, weights), half, interpolation=cv2.INTER_AREA)
-    averages = weighted(sums.reshape(half[1], half[0], -1), 1 / np.maximum(known, 1e-6))
+    averages = weighted(sums.reshape(half[1], half[0], -1), 1 / np.maximum(known, np.float32(1e-6)))
     coarse = push_pull(averages, np.minimum(2 * known, 1))
     return blended(cv2.resize(coarse, (width, height)).reshape(values.shape), values, weights)
+
+
+def smooth_around(values: Floats, weights: Floats) -> Floats:
+    """The same found at half the size: h w c, smooth everywhere."""
+    half = push_pull(values[::2, ::2], np.ascontiguousarray(weights[::2, ::2]))
+    return cv2.resize(half, values.shape[1::-1]).reshape(values.shape)

@@ -60,8 +60,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + EPSILON)
-        return (x.float() * scale).type_as(x) * self.weight
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)  # in one pass, without a copy of x²
+        scale = torch.rsqrt(length.square() / x.shape[-1] + EPSILON)
+        return (wide * scale).type_as(x) * self.weight
 
 
 def layer_norm(x: Tensor) -> Tensor:
@@ -311,13 +313,15 @@ class PairTransformer(nn.Module):
         past: Memory | None = None,
         mask: Tensor | None = None,
         reach: int | None = None,
+        attend: Callable[[int], Attend] | None = None,
     ) -> Pass:
         """The source's frames B F C h w at times F; they see ``past`` and one another (or ``mask``), or
-        those up to ``reach`` frames away and no past.
+        those up to ``reach`` frames away and no past, or what ``attend`` says for each layer.
         """
         zero = latent.new_zeros(latent.shape[:2], dtype=torch.float32)
         tokens = self._patches(latent) + self.stream_embedding[SOURCE]
-        attend = full_attention(past, mask) if reach is None else _window(past, latent.shape[1], reach)
+        if attend is None:
+            attend = full_attention(past, mask) if reach is None else _window(past, latent.shape[1], reach)
         _, _, left = self._run(tokens, zero, None, times, latent.shape[-2:], text, attend)
         return left
 
@@ -334,17 +338,19 @@ class PairTransformer(nn.Module):
         hints: Tensor | None = None,
         mask: Tensor | None = None,
         reach: int | None = None,
+        attend: Callable[[int], Attend] | None = None,
     ) -> tuple[Tensor, Pass]:
         """Velocity of the target's frames: B F C h w, timesteps B F in 0…1000, times F → B F C h w.
 
         ``seen`` is the source's memory, with the target's past behind it; ``rays`` are B F 6 h w,
         ``extrinsics`` B F 12, ``hints`` B F hint_channels h w (None: nothing is known, which is all
         zeros). With ``reach``, ``seen`` is the source of these very frames, and a frame sees the pairs
-        so far away.
+        so far away. With ``attend``, that says for each layer what is seen.
         """
         hints = self._hints(latent, hints)
         tokens = self._target_tokens(latent, rays, hints)
-        attend = full_attention(seen, mask) if reach is None else _window(seen, latent.shape[1], reach)
+        if attend is None:
+            attend = full_attention(seen, mask) if reach is None else _window(seen, latent.shape[1], reach)
         x, time, left = self._run(tokens, timesteps, extrinsics, times, latent.shape[-2:], text, attend)
         return self._velocity(x, time, latent, timesteps, hints), left
 
@@ -411,7 +417,7 @@ class PairTransformer(nn.Module):
     def _patches(self, latent: Tensor) -> Tensor:
         """B F C h w → B F T D."""
         tokens: Tensor = self.patch_embedding(latent.transpose(1, 2))
-        return tokens.flatten(3).permute(0, 2, 3, 1)
+        return tokens.flatten(3).permute(0, 2, 3, 1).contiguous()  # or every norm of every block copies
 
     def _unpatched(self, tokens: Tensor, grid: tuple[int, int] | torch.Size) -> Tensor:
         """B F T (pt·py·px·C) → B F C h w, for any C."""

@@ -50,15 +50,21 @@ class TeacherBatch:
 
 
 def examples(
-    settings: ClipSettings,
+    settings_at: Callable[[int], ClipSettings],
     samples: Iterator[list[int]],
     scene_count: Callable[[int], int | None],
     workers: int,
 ) -> Iterator[list[Example]]:
-    """A list of examples for each list of samples, in order, a few made ahead. ``workers`` 0: made here."""
+    """A list of examples for each list of samples, in order, a few made ahead; each sample has settings and a
+    number of scenes of its own. ``workers`` 0: made here.
+    """
+
+    def task(index: int) -> tuple[ClipSettings, int, int | None]:
+        return settings_at(index), index, scene_count(index)
+
     if not workers:
         for indices in samples:
-            yield [example(settings, index, scene_count(index)) for index in indices]
+            yield [example(*task(index)) for index in indices]
         return
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=start_worker)
     waiting: deque[list[Future[Example]]] = deque()
@@ -66,7 +72,7 @@ def examples(
         while True:
             while len(waiting) < AHEAD:
                 indices = next(samples)
-                waiting.append([pool.submit(example, settings, i, scene_count(i)) for i in indices])
+                waiting.append([pool.submit(example, *task(index)) for index in indices])
             yield [future.result() for future in waiting.popleft()]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -115,8 +121,7 @@ class Collator:
         )
 
     def _draw(self, index: int, shape: torch.Size) -> dict[str, Tensor]:
-        seed = int(np.random.SeedSequence((self._seed, index)).generate_state(1, np.uint64)[0])
-        generator = torch.Generator().manual_seed(seed & (2**63 - 1))
+        generator = generator_of(self._seed, index)
         level, *chances = torch.rand(4, generator=generator)
         shares = (self._dropped.source, self._dropped.camera, self._dropped.hints)
         kept = {
@@ -152,6 +157,25 @@ class Collator:
 
     def _uploaded(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, non_blocking=True)
+
+
+def generator_of(*numbers: int) -> torch.Generator:
+    """One of its own for those numbers, such as a run's seed and a sample's number."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(seed & (2**63 - 1))
+
+
+class SampleNoise:
+    """Fresh noise for a batch, whose samples each have their own, whoever is beside them; ``use`` tells the
+    noises of one sample apart.
+    """
+
+    def __init__(self, seed: int, samples: list[int], use: int) -> None:
+        self._generators = [generator_of(seed, index, use) for index in samples]
+
+    def __call__(self, like: Tensor) -> Tensor:
+        drawn = [torch.randn(like.shape[1:], generator=generator) for generator in self._generators]
+        return torch.stack(drawn).to(like)
 
 
 def _kept(x: Tensor, keep: Tensor) -> Tensor:

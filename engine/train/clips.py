@@ -38,6 +38,8 @@ SCALE_ERROR = 0.05
 SHAPE_ERROR = 0.12
 SHAPE_CELLS = (7, 4)
 
+DATASETS = 8  # of different settings, that stay open
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSettings:
@@ -146,7 +148,7 @@ def spoiled_truth(inverse_depths: NDArray[np.float32], seed: int) -> Iterator[ND
         yield np.asarray(cv2.blur(inverse_depth, (3, 3)) * error, np.float32)
 
 
-@lru_cache(4)
+@lru_cache(DATASETS)
 def _dataset(settings: ClipSettings, scene_count: int | None) -> PairDataset:
     return PairDataset(
         settings.data,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -38,6 +38,12 @@ class World:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """In which a network's passes run: bfloat16 products on a GPU."""
+        if self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
 
     def any(self, *here: bool) -> list[bool]:
         """Whether each is true in at least one process: what all must agree on before they act on it."""

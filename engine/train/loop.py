@@ -34,13 +34,15 @@ AVERAGE_STARTS = 10  # steps over which the average still follows closely
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """One network that is trained, and how. ``average`` is the decay of its weights' running mean."""
+    """One network that is trained, and how. ``average`` is the decay of its weights' running mean; None: it
+    keeps none and leaves no file, as it serves the training alone.
+    """
 
     model: nn.Module
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
-    average: float = 0.999
+    average: float | None = 0.999
     metadata: Mapping[str, str]  # of the file of its averaged weights
 
 
@@ -94,7 +96,8 @@ class Trained:
         self.part = part
         self.updates = 0
         self.weights = {n: p for n, p in part.model.named_parameters() if p.requires_grad}
-        self.average = {n: p.detach().clone() for n, p in self.weights.items()}
+        averaged = {} if part.average is None else self.weights
+        self.average = {n: p.detach().clone() for n, p in averaged.items()}
         self._optimiser = torch.optim.AdamW(
             self.weights.values(),
             lr=part.learning_rate,
@@ -118,10 +121,11 @@ class Trained:
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.updates += 1
-        keep = min(self.part.average, self.updates / (self.updates + AVERAGE_STARTS))
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                self.average[name].lerp_(weight, 1 - keep)
+        if self.part.average is not None:
+            keep = min(self.part.average, self.updates / (self.updates + AVERAGE_STARTS))
+            with torch.no_grad():
+                for name, average in self.average.items():
+                    average.lerp_(self.weights[name], 1 - keep)
         return norm, rate
 
     def tensors(self) -> dict[str, Tensor]:
@@ -130,10 +134,9 @@ class Trained:
         for name, weight in self.weights.items():
             state = self._optimiser.state[weight]
             found[f"weights.{name}"] = weight.detach()
-            found[f"average.{name}"] = self.average[name]
             found[f"first_moment.{name}"] = state["exp_avg"]
             found[f"second_moment.{name}"] = state["exp_avg_sq"]
-        return found
+        return found | {f"average.{name}": average for name, average in self.average.items()}
 
     def resumed(self, updates: int) -> None:
         """After the tensors were filled."""
@@ -148,8 +151,8 @@ class Trained:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model with its averaged weights."""
-        own = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        """The model with its averaged weights, if it keeps them."""
+        own = {name: self.weights[name].detach().clone() for name in self.average}
         self._put(self.average)
         try:
             yield
@@ -159,8 +162,8 @@ class Trained:
     def _put(self, values: Mapping[str, Tensor]) -> None:
         gathered_again(self.part.model)
         with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(values[name])
+            for name, value in values.items():
+                self.weights[name].copy_(value)
 
 
 class Run(Generic[Batch]):
@@ -222,6 +225,8 @@ class Run(Generic[Batch]):
         }
         checkpoint.save(out / CHECKPOINTS, self.step, tensors, numbers, world)
         for name, part in self._parts.items():
+            if part.part.average is None:
+                continue
             weights = part.averaged_weights()
             if world.is_first:
                 told = {"steps": str(self.step), "hours": f"{self.trained_s / 3600:.2f}"}

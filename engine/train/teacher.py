@@ -9,23 +9,19 @@ Shapes: B batch, F latent frames, C channels, h w latent rows and columns; T fra
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.layout import scene_folders
 from engine.diffusion.schedule import TIMESTEPS, Schedule, noised, velocity
 from engine.diffusion.teacher import SHIFT_KEY, TRANSFORMERS, VARIANT_KEY, Variant, sample, velocity_of
 from engine.engines.base import Progress
-from engine.errors import ConfigError, DataError
+from engine.errors import ConfigError
 from engine.frames import Pixels
 from engine.model.codec import Codec
 from engine.model.codecs import make_codec
@@ -33,28 +29,19 @@ from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 from engine.model.fitting import config_metadata
 from engine.model.weights import load_codec, load_transformer
-from engine.train.batches import Collator, Dropped, TeacherBatch, examples
-from engine.train.clips import HELDOUT, TRAIN, ClipSettings, Example, example
+from engine.train.batches import Collator, Dropped, TeacherBatch
+from engine.train.clips import TRAIN, ClipSettings, Example
 from engine.train.distributed import World, joined_world, shard
 from engine.train.loop import LoopSettings, Part, Run
 from engine.train.losses import flow_matching_loss
-from engine.train.scenes import NAME as SCENES
-from engine.train.scenes import SceneList
+from engine.train.pictures import decoded, psnr, strip
+from engine.train.run_folder import check_same_run
+from engine.train.supply import Supply
 
 Trainable = Literal["all", "attention", "camera"]
 Weighting = Literal["velocity", "clean"]
 
-CONFIG = "config.json"
 MODEL = "model"  # the name of its part in the loop, and of its file
-FREE_TO_CHANGE = {  # in a run that resumes: nothing that a step computes depends on it
-    "data",
-    "workers",
-    "checkpointing",
-    *(
-        f"loop.{name}"
-        for name in ("out", "steps", "minutes", "checkpoint_every_s", "log_every", "look_every")
-    ),
-}
 CAMERA = ("plucker.", "hints.", "camera.", "stream_embedding", "mixture.")
 TRAINABLE: dict[Trainable, tuple[str, ...]] = {
     "all": ("",),
@@ -134,8 +121,7 @@ def train_teacher(settings: TeacherSettings, progress: Progress) -> None:
     """Until the loop's end; goes on with the run that is in its folder."""
     with joined_world() as world:
         if world.is_first:
-            settings.loop.out.mkdir(parents=True, exist_ok=True)
-            _check_same_run(settings)
+            check_same_run(settings, settings.loop.out)
         world.wait()
         Run(TeacherTask(settings, world), settings.loop, world).train(
             progress if world.is_first else lambda share, what: None
@@ -147,7 +133,7 @@ class TeacherTask:
 
     def __init__(self, settings: TeacherSettings, world: World) -> None:
         self._settings, self._world = settings, world
-        self._codec = _codec(settings).to(world.device)
+        self._codec = training_codec(model_config(settings.size), settings.codec).to(world.device)
         self._model, self._config = _model(settings, world.device)
         metadata = {
             **config_metadata(self._config),
@@ -174,31 +160,39 @@ class TeacherTask:
             shift=settings.shift,
             dropped=settings.dropped,
         )
-        self._clips = self._clip_settings()
-        self._scenes = SceneList(settings.loop.out / SCENES)
-        self._next_sample = 0  # the first that no batch was begun for
+        self._supply = Supply(
+            ClipSettings(
+                data=settings.data,
+                split=TRAIN,
+                size=self._config.size,
+                frames=1 + (settings.frames - 1) * self._config.stride[0],
+                stride=settings.stride,
+                seed=settings.seed,
+                loop_share=settings.loop_share,
+                identity_share=settings.identity_share,
+                augment=settings.augment,
+                hints=bool(self._config.hint_channels),
+                estimated_depth=settings.estimated_depth,
+            ),
+            settings.loop.out,
+            batch=settings.loop.batch,
+            workers=settings.workers,
+            world=world,
+        )
         self._shown: list[Example] | None = None
 
     def part_at(self, step: int) -> str:
         return MODEL
 
     def batches(self, samples: Iterator[list[int]]) -> Iterator[TeacherBatch]:
-        first = next(samples)
-        self._next_sample = first[0] // self._settings.loop.batch * self._settings.loop.batch
-        self._grow()
-        made = examples(self._clips, chain([first], samples), self._scene_count, self._settings.workers)
-        try:
-            for some in made:
-                yield self._collate(some)
-        finally:
-            made.close()  # type: ignore[attr-defined]
+        return self._supply.batches(samples, self._collate)
 
     def loss(self, part: str, batch: TeacherBatch) -> dict[str, Tensor]:
         settings = self._settings
         sigma = batch.sigma[:, None, None, None, None]
         x = noised(batch.target, batch.noise, sigma)
         levels = (batch.sigma * TIMESTEPS)[:, None].expand(x.shape[:2])
-        with self._precision():
+        with self._world.precision():
             made = velocity_of(self._model, batch.conditions, self._config.reach)(x, levels)
         weight = batch.sigma.square() if settings.weighting == "clean" else torch.ones_like(batch.sigma)
         wanted = velocity(batch.target, batch.noise)
@@ -211,76 +205,29 @@ class TeacherTask:
         sample and truth.
         """
         if self._shown is None:
-            self._shown = [example(self._held_out(), index) for index in range(LOOK_CLIPS)]
+            self._shown = self._supply.held_out(LOOK_CLIPS)
         errors: dict[str, list[float]] = {}
         rows: list[Pixels] = []
         for one in self._shown:
             batch = self._collate([one])
             for steps in LOOK_STEPS:
                 made = self._sampled(batch, steps)
-                errors.setdefault(f"heldout/psnr_{steps}", []).append(_psnr(made, one.target))
+                errors.setdefault(f"heldout/psnr_{steps}", []).append(psnr(made, one.target))
             if one.hints is not None:
-                errors.setdefault("heldout/psnr_hint", []).append(_psnr(one.hints[:, -1], one.target))
-            rows.append(_strip(one, made))
+                errors.setdefault("heldout/psnr_hint", []).append(psnr(one.hints[:, -1], one.target))
+            rows.append(strip(one, made))
         figures = {name: float(np.mean(values)) for name, values in errors.items()}
         return figures, np.concatenate(rows[:STRIP_FRAMES])
 
     def saved(self, step: int) -> None:
-        self._grow()
+        self._supply.grow()
 
     def _sampled(self, batch: TeacherBatch, steps: int) -> Pixels:
         """T H W 3 of the batch's only clip."""
         schedule = Schedule.many_step(steps, self._settings.shift)
-        with torch.no_grad(), self._precision():
+        with torch.no_grad(), self._world.precision():
             x0 = sample(self._model, batch.conditions, self._config.reach, batch.noise, schedule)
-            video = self._codec.decode(x0.float())[0]
-        return np.asarray(((video.clamp(-1, 1) + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy())
-
-    def _scene_count(self, index: int) -> int:
-        self._next_sample = max(self._next_sample, index + 1)
-        return self._scenes.count_at(index)
-
-    def _grow(self) -> None:
-        """New scenes join from the next step on that no process has begun."""
-        settings, world = self._settings, self._world
-        step = -(-self._next_sample // settings.loop.batch)
-        there = scene_folders(settings.data, TRAIN) if world.is_first else []
-        step, there = world.from_first((step, there))
-        self._scenes.grow(step * settings.loop.batch, there)
-        if not len(self._scenes):
-            raise DataError(f"{settings.data / TRAIN} has no finished scene: render some with `data render`")
-        if world.is_first:
-            self._scenes.write()
-        world.wait()
-
-    def _clip_settings(self) -> ClipSettings:
-        settings, config = self._settings, self._config
-        return ClipSettings(
-            data=settings.data,
-            split=TRAIN,
-            size=config.size,
-            frames=1 + (settings.frames - 1) * config.stride[0],
-            stride=settings.stride,
-            seed=settings.seed,
-            loop_share=settings.loop_share,
-            identity_share=settings.identity_share,
-            augment=settings.augment,
-            hints=bool(config.hint_channels),
-            estimated_depth=settings.estimated_depth,
-            scenes=settings.loop.out / SCENES,
-        )
-
-    def _held_out(self) -> ClipSettings:
-        """Clips to look at, as they are; of the training scenes while there are no others."""
-        split = HELDOUT if scene_folders(self._settings.data, HELDOUT) else TRAIN
-        return replace(
-            self._clips, split=split, loop_share=0.0, identity_share=0.0, augment=False, scenes=None
-        )
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self._world.device.type == "cuda":
-            return torch.autocast("cuda", torch.bfloat16)
-        return nullcontext()
+            return decoded(self._codec, x0)
 
 
 def _model(settings: TeacherSettings, device: torch.device) -> tuple[PairTransformer, ModelConfig]:
@@ -304,10 +251,10 @@ def _model(settings: TeacherSettings, device: torch.device) -> tuple[PairTransfo
     return model.to(device).train(), config
 
 
-def _codec(settings: TeacherSettings) -> Codec:
-    config = model_config(settings.size)
-    if settings.codec is not None:
-        codec = load_codec(settings.codec, "cpu", torch.float32)
+def training_codec(config: ModelConfig, weights: str | None) -> Codec:
+    """Of these weights; pixels need none."""
+    if weights is not None:
+        codec = load_codec(weights, "cpu", torch.float32)
     elif config.codec == "pixel":
         codec = make_codec(config)
     else:
@@ -316,40 +263,3 @@ def _codec(settings: TeacherSettings) -> Codec:
             "`weights import` (Wan2.1's VAE or TAEHV)"
         )
     return codec.eval().requires_grad_(False)
-
-
-def _check_same_run(settings: TeacherSettings) -> None:
-    """Writes the settings into the folder, or compares with those that are there."""
-    path = settings.loop.out / CONFIG
-    wanted = json.loads(json.dumps(asdict(settings), default=str))
-    if path.exists():
-        there, here = _flat(json.loads(path.read_text(encoding="utf-8"))), _flat(wanted)
-        for key in sorted((there.keys() | here.keys()) - FREE_TO_CHANGE):
-            if there.get(key) != here.get(key):
-                raise ConfigError(
-                    f"{settings.loop.out} holds a run with {key} = {there.get(key)!r}, and this one has "
-                    f"{here.get(key)!r}: give the same settings to go on with it, or another --out"
-                )
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-    partial.replace(path)
-
-
-def _flat(settings: dict[str, Any], root: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{root}{key}.") if isinstance(value, dict) else {root + key: value}
-    return flat
-
-
-def _psnr(made: Pixels, truth: Pixels) -> float:
-    """The mean over the frames, decibels."""
-    error = np.square(made.astype(np.float32) - truth).mean((1, 2, 3))
-    return float(np.mean(10 * np.log10(255**2 / np.maximum(error, 1e-3))))
-
-
-def _strip(one: Example, made: Pixels) -> Pixels:
-    """The clip's last frame: source, hints, sample, truth."""
-    hints = [] if one.hints is None else list(one.hints[-1])
-    return np.concatenate([one.source[-1], *hints, made[-1], one.target[-1]], axis=1)

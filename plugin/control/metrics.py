@@ -16,6 +16,10 @@ GAUGES = {
     "latency_p95_ms": ("realcam_latency_p95_seconds", "From the source's picture to the output, p95.", 1e-3),
     "moving": ("realcam_moving", "1 while the camera moves.", 1.0),
     "locked": ("realcam_locked", "1 while the lock holds commands back.", 1.0),
+    "engine.fps": ("realcam_engine_frames_per_second", "Pictures a second that the engine renders.", 1.0),
+    "health.error": ("realcam_student_error", "The student against the source, levels of 255.", 1.0),
+    "health.sharpness": ("realcam_student_sharpness", "Its sharpness; 1 is the source's.", 1.0),
+    "health.colour": ("realcam_student_colour", "How far its colours are off, in levels.", 1.0),
     "source.fps": ("realcam_source_frames_per_second", "Frames a second that come in.", 1.0),
 }
 COUNTERS = {

@@ -391,6 +391,11 @@ TABLE: tuple[Row, ...] = (
     _feedback("drops", "int", "Frames dropped or missed since the start."),
     _feedback("source", "text", "State of the source.", "source.state"),
     _feedback("engine", "text", "State of the engine.", "engine.state"),
+    _feedback("engine_detail", "text", "Why that, and how well it renders now.", "engine.detail"),
+    _feedback("engine_fps", "float", "Pictures a second that the engine renders.", "engine.fps"),
+    _feedback("health_error", "float", "The student against the source, in levels of 255.", "health.error"),
+    _feedback("health_sharpness", "float", "Its sharpness; 1 is the source's.", "health.sharpness"),
+    _feedback("health_colour", "float", "How far its colours are off, in levels.", "health.colour"),
     _feedback("error", "text", "The last command that was refused, and why.", "last_error"),
     Row(
         group="Feedback",

@@ -173,4 +173,29 @@ def shared_memory() -> set[str]:
 def test_an_engine_whose_package_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "student", ("no_such_package", "Engine"))
     with pytest.raises(EngineError, match=r"no_such_package.*setup --with model"):
-        build_engine(settings(name="student"))
+        build_engine(settings(name="student", model="wan-1.3b"))
+
+
+def test_an_engine_says_how_well_it_renders_and_the_operator_sees_it() -> None:
+    without_weights = settings(name="student", weights="nowhere.onnx")
+    host = EngineHost(without_weights, CLOCK)
+    host.start()
+    try:
+        wait_for(lambda: live(host) and host.status().detail != "", 60.0)
+        assert host.status().detail.startswith("depth only: the student's weights are not there")
+    finally:
+        host.stop()
+
+
+def test_a_level_is_told_when_it_changes_and_health_with_every_picture(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = EngineHost(settings(), CLOCK)
+    with caplog.at_level("INFO"):
+        for level in ("student at 2 steps", "student at 1 step: the machine is busy"):
+            host._hear({"event": "level", "level": level})
+    host._hear({"event": "picture", "step_ms": 40.0, "skipped": 0, "health": {"error": 7.5}})
+    host.stop()
+    assert host.status().detail == "student at 1 step: the machine is busy"
+    assert host.status().health == {"error": 7.5}
+    assert "student at 1 step: the machine is busy" in caplog.text

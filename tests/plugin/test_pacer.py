@@ -104,9 +104,12 @@ def test_a_sink_that_hangs_touches_neither_the_pacer_nor_the_other_sinks() -> No
         ([0.005] * 50, 0.005 + LEAD_MARGIN_S),
         ([0.0] * 50, LEAST_LEAD_S),
         ([1.0] * 50, LARGEST_LEAD / 30),
+        ([0.005] * 50 + [0.02], 0.005 + LEAD_MARGIN_S),
+        ([0.005] * 50 + [0.012, 0.02], 0.012 + LEAD_MARGIN_S),
     ],
 )
 def test_the_lead_is_what_composing_takes_and_a_margin_within_bounds(
     durations: list[float], expected: float
 ) -> None:
+    """One slow picture changes nothing, two in a row do at once."""
     assert lead_s(durations, 1 / 30) == pytest.approx(expected)

@@ -1,8 +1,11 @@
+from itertools import product
+
 import cv2
 import numpy as np
 import pytest
 
 from engine.camera.geometry import Intrinsics, Pose, plane_homography
+from plugin import warp
 from plugin.warp import Colour, Picture, Reprojector
 
 LENS = Intrinsics.from_horizontal_fov(640, 360, np.radians(60))
@@ -48,7 +51,9 @@ def test_inside_the_picture_every_sample_is_where_the_homography_says(pose: Pose
     picture = textured()
     out = seen(picture, pose)
     inverse = np.linalg.inv(plane_homography(LENS, LENS, pose, 2.5))
-    for plane, result, step in ((picture.luma, out.luma, 1), (picture.chroma[..., 0], out.chroma[..., 0], 2)):
+    planes = [(picture.luma, out.luma, 1)]
+    planes += [(picture.chroma[..., i], out.chroma[..., i], 2) for i in range(2)]
+    for plane, result, step in planes:
         y, x = np.mgrid[0 : result.shape[0], 0 : result.shape[1]].astype(float) * step + (step - 1) / 2
         u, v, w = np.tensordot(inverse, np.stack([x, y, np.ones_like(x)]), 1)
         u, v = (u / w - (step - 1) / 2) / step, (v / w - (step - 1) / 2) / step
@@ -104,3 +109,38 @@ def test_the_middle_is_untouched_by_a_soft_border() -> None:
     with_mirror = seen(picture, pose).luma[100:260, 100:440]
     with_colour = seen(picture, pose, (16, 128, 128)).luma[100:260, 100:440]
     np.testing.assert_array_equal(with_mirror, with_colour)
+
+
+@pytest.mark.parametrize("size", [(640, 360), (854, 480), (650, 366)])
+@pytest.mark.parametrize(
+    "pose",
+    [
+        Pose.from_angles(pan=0.03),
+        Pose.from_angles(roll=0.2, zoom=0.9),
+        Pose.from_angles(pan=-0.4, tilt=0.1),
+        Pose.from_angles(zoom=0.6),
+    ],
+)
+@pytest.mark.parametrize("border", [MIRROR, (77, 100, 150)])
+def test_a_border_drawn_only_where_it_is_seen_is_the_border_drawn_everywhere(
+    pose: Pose, size: tuple[int, int], border: Colour | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = textured()
+    where_seen = seen(picture, pose, border, size).nv12
+    monkeypatch.setattr(warp, "_largest_window", lambda full: (slice(0, 0), slice(0, 0)))
+    np.testing.assert_array_equal(where_seen, seen(picture, pose, border, size).nv12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_window_without_border_is_the_largest_in_a_convex_shape(seed: int) -> None:
+    """Against every window there is, in a shape cut out by four lines."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:10, 0:14]
+    full = np.ones((10, 14), bool)
+    for angle in rng.uniform(0, 2 * np.pi, 4):
+        full &= (x - 7) * np.cos(angle) + (y - 5) * np.sin(angle) < rng.uniform(-1, 6)
+    every = product(range(10), range(1, 11), range(14), range(1, 15))
+    windows = [full[top:bottom, left:right] for top, bottom, left, right in every]
+    found = full[warp._largest_window(full)]
+    assert found.all()
+    assert found.size == max(window.size for window in windows if window.all())

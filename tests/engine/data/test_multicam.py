@@ -13,7 +13,7 @@ import pytest
 from engine.camera.geometry import Pose
 from engine.data import layout
 from engine.data.decode import Window, centred_window, read_colour
-from engine.data.multicam import MultiCamScene, PackedScene, cache_folder, pack_scenes
+from engine.data.multicam import MultiCamScene, PackedScene
 from engine.data.rig import PUBLISHED_SUBJECT_DISTANCE_M, quaternion, read_rig
 from engine.errors import DataError
 
@@ -116,14 +116,6 @@ def test_a_scene_that_was_rendered_anew_is_packed_anew(copy, tmp_path):
     later = (cache / "colour.npy").stat().st_mtime_ns + 10**9
     os.utime(layout.description_path(copy), ns=(later, later))
     assert PackedScene(copy, cache, SIZE).pack("colour") is True
-
-
-def test_packing_ahead_fills_the_cache_that_training_reads(rendered_root):
-    scenes = layout.scene_folders(rendered_root, "train")
-    assert list(pack_scenes(rendered_root, scenes, (14, 8), ("colour", "matte"))) == scenes
-    for scene in scenes:
-        folder = cache_folder(rendered_root, scene, (14, 8))
-        assert {path.name for path in folder.iterdir()} == {"rig.npz", "colour.npy", "matte.npy"}
 
 
 def test_a_still_camera_moves_nowhere_and_a_zoom_is_a_move(scene):

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine.data import layout
 from engine.data.augment import Augmentation, change_colours, spoil, through_h264, through_jpeg
-from engine.data.decode import centred_window
-from engine.data.latents import encode_scenes
-from engine.data.multicam import MultiCamScene
 from engine.data.pairs import Clip, PairDataset, mirrored
-from engine.data.stream import ClipStream
 from engine.errors import DataError
 
 SIZE = (56, 32)
@@ -197,62 +192,12 @@ def test_every_camera_is_source_and_target_but_never_both_unless_asked(pairs):
     assert all(pose.translation == (0, 0, 0) for pose in clip.poses)
 
 
-def test_a_stream_goes_on_where_it_was_left(pairs):
-    dataset = pairs(augmentation=Augmentation())
-    with ClipStream(dataset, workers=2, ahead=4) as stream:
-        whole = list(islice(stream, 7))
-    with ClipStream(dataset, workers=1, ahead=3) as stream:
-        begun = list(islice(stream, 3))
-        left_at = stream.index
-    with ClipStream(pairs(augmentation=Augmentation()), left_at, workers=2) as stream:
-        rest = list(islice(stream, 4))
-    assert all(same(a, b) for a, b in zip(whole, begun + rest, strict=True))
-
-
-def test_two_processes_share_the_clips_of_one(pairs):
-    dataset = pairs()
-    with ClipStream(dataset) as one, ClipStream(dataset, 0, 2) as first, ClipStream(dataset, 1, 2) as second:
-        for _ in range(3):
-            assert same(next(one), next(first))
-            assert same(next(one), next(second))
-
-
-def test_a_clip_that_fails_is_reported_in_its_turn_and_stays_next():
-    class Failing:
-        def sample(self, index: int) -> Clip:
-            raise DataError(f"clip {index}")
-
-    with ClipStream(Failing(), 5) as stream:
-        for _ in range(2):
-            with pytest.raises(DataError, match="clip 5"):
-                next(stream)
-        assert stream.index == 5
-
-
-def test_latents_are_written_once_and_read_with_the_poses_of_their_last_frames(published_root):
-    scenes = layout.scene_folders(published_root, "train")
-    calls = []
-
-    def encode(video: np.ndarray) -> np.ndarray:
-        calls.append(video.shape)
-        return video[::4, ::8, ::8].transpose(0, 3, 1, 2).astype(np.float16)
-
-    written = list(encode_scenes(scenes, "fake", encode, SIZE, time_stride=4))
-    assert calls == [(13, 32, 56, 3)] * 2
-    assert list(encode_scenes(scenes, "fake", encode, SIZE, time_stride=4)) == written
-    assert len(calls) == 2
-    dataset = PairDataset(published_root, "train", SIZE, 4, 4, seed=0, packed=False)
-    clip = dataset.sample_latents(0, "fake")
-    assert clip.plan.frames == (0, 4, 8, 12)
-    scene = MultiCamScene(clip.scene)
-    for latents, camera in ((clip.source, clip.plan.source), (clip.target, clip.plan.targets[0])):
-        video = scene.colour(camera, clip.plan.frames, SIZE, centred_window(scene.size, SIZE))
-        np.testing.assert_array_equal(latents, video[:, ::8, ::8].transpose(0, 3, 1, 2))
-    assert clip.poses == [
-        scene.rig.relative_pose(clip.plan.source, clip.plan.targets[0], frame) for frame in clip.plan.frames
-    ]
-    with pytest.raises(DataError, match="other"):
-        dataset.sample_latents(0, "other")
+def test_small_pictures_are_kept_in_a_cache_and_big_ones_are_decoded(published_root, tmp_path):
+    shutil.copytree(published_root, root := tmp_path / "data")
+    PairDataset(root, "train", (512, 288), 4, 1, seed=0).sample(0)
+    assert not (root / ".cache").exists()
+    PairDataset(root, "train", SIZE, 4, 1, seed=0).sample(0)
+    assert list((root / ".cache").rglob("colour.npy"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from engine.camera.geometry import IDENTITY, Intrinsics, Pose, plane_homography
 from engine.engines.base import EngineSettings
-from engine.engines.depth import DepthEngine
+from engine.engines.depth import DepthEngine, Scene
 from engine.errors import WeightsError
 from engine.geometry.depth_estimator import Depth
 from plugin.engine_process import build_engine
@@ -91,6 +91,36 @@ def test_a_camera_that_only_turns_is_left_to_the_compositor(source, pose):
     assert rendered.pixels is source.colour and rendered.pose == IDENTITY
 
 
+@pytest.mark.parametrize("pose", [IDENTITY, TURN, Pose(zoom=1.5), Pose.from_angles(pan=0.3, zoom=0.8)])
+def test_a_scene_that_is_turned_is_the_homography_and_says_where_it_ends(source, pose):
+    scene = Scene(SIZE, SETTINGS, Truth(source))
+    scene.take(source.colour)
+    seen = scene.draw_seen(pose)
+    homography = plane_homography(LENS, LENS, pose, 1.0) if pose != IDENTITY else np.eye(3)
+    white = np.full(SIZE[::-1], 255, np.uint8)
+    inside = cv2.warpPerspective(white, homography, SIZE)
+    exact = cv2.warpPerspective(source.colour, homography, SIZE)
+    well_inside = cv2.erode(inside, np.ones((3, 3)), borderValue=255) == 255
+    assert (seen[..., :3] == exact)[well_inside].all()
+    assert np.abs(seen[..., 3].astype(int) - inside).max() <= 1
+    assert (scene.draw(pose) == seen[..., :3]).all()
+
+
+def test_a_scene_says_what_it_has_seen_and_hands_its_depth_on(room, source):
+    scene = Scene(SIZE, SETTINGS, Truth(source))
+    depth = scene.take(source.colour)
+    assert depth.subject == 1 / DISTANCE_M and depth.inverse_depth.shape == (128, 224)
+    seen = scene.draw_seen(TRUCK).copy()
+    assert (scene.draw(TRUCK) == seen[..., :3]).all()
+    target = room().trace(LENS, TRUCK)
+    person = cv2.erode(target.matte, np.ones((9, 9))) > 0
+    wall = round(LENS.fx * TRUCK.translation[0] / 5.0)
+    uncovered = (target.depth_m > 4.9) & (np.roll(source.matte, -wall, axis=1) > 0)
+    assert (seen[..., 3][person] == 255).all()
+    assert seen[..., 3][cv2.erode(uncovered.astype(np.uint8), np.ones((5, 5))) > 0].mean() < 2
+    assert (seen[60:120, -4:, 3] == 0).all()  # beyond the source's right edge
+
+
 def test_a_move_begins_without_a_jump(source):
     engine = DepthEngine(SETTINGS, Truth(source))
     for _ in range(5):
@@ -124,6 +154,31 @@ def test_a_still_picture_with_a_noisy_depth_hardly_flickers(source):
     steps = np.abs(np.diff(pictures, axis=0))
     assert steps.mean() < 0.25
     assert np.quantile(steps, 0.999) < 25
+
+
+def test_straight_lines_stay_straight_when_the_depth_wobbles(room):
+    """Lines on a wall, seen by a network that knows it may be off by some per cent."""
+    empty = room(person_x_m=None, box=False).trace(LENS)
+    frame = np.full_like(empty.colour, 200)
+    columns = range(60, 300, 30)
+    for column in columns:
+        frame[:, column - 1 : column + 2] = 40
+    wall = (slice(70, 125), slice(None))  # between the ceiling and the floor
+
+    def bend(noise, confidence):
+        engine = DepthEngine(SETTINGS, Truth(empty, noise=noise, confidence=confidence))
+        for _ in range(3):
+            picture = engine.step([frame], [TRUCK])[0].pixels[wall][..., 1]
+        dark = 200 - picture.astype(float)
+        shift = round(LENS.fx * TRUCK.translation[0] / 5.0)
+        off = []
+        for column in columns:
+            near = slice(column - shift - 10, column - shift + 11)
+            off.append(np.std((dark[:, near] * np.arange(21)).sum(1) / dark[:, near].sum(1)))
+        return np.median(off)
+
+    assert bend(noise=0.08, confidence=1.0) > 0.4  # px of 320: four times that at 720p
+    assert bend(noise=0.08, confidence=0.95) < 0.15
 
 
 def test_where_the_depth_is_unsure_the_scene_is_the_subjects_plane(source):

@@ -12,6 +12,7 @@ from engine.engines.student import StudentEngine
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.model import config as model_config
+from plugin.engine_process import build_engine
 
 SETTINGS = EngineSettings(
     name="student", size=(1280, 720), horizontal_fov=1.0, subject_distance_m=2.5, model="tiny"
@@ -121,3 +122,12 @@ def test_a_prompt_of_another_model_is_refused(tmp_path: Path) -> None:
     save_file({"prompt": torch.randn(512, 4096)}, path)
     with pytest.raises(EngineError, match="5 x 20"):
         warm(replace(SETTINGS, prompt=str(path)))
+
+
+def test_a_size_with_hints_is_not_run_without_them() -> None:
+    with pytest.raises(EngineError, match=r"mini is painted over what geometry knows"):
+        StudentEngine(replace(SETTINGS, model="mini"))
+
+
+def test_the_large_sizes_are_still_built() -> None:
+    assert isinstance(build_engine(replace(SETTINGS, model="wan-1.3b")), StudentEngine)

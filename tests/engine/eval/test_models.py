@@ -53,7 +53,7 @@ def shot(small_lens) -> Shot:
 def test_each_file_is_what_it_says_it_is(files, shot):
     weights = [Weights.parse(str(files["pair"])), Weights.parse(str(files["prefix"]))]
     weights += [Weights.parse(f"ours={files['student']}")]
-    teacher, prefix, student = model_methods(weights, 2)
+    teacher, prefix, student = model_methods(weights, 2, SIZE)
     assert [teacher.name, prefix.name, student.name] == ["teacher", "prefix", "ours"]
     assert (teacher.streams, prefix.streams, student.streams) == (False, False, True)
     assert isinstance(student, EngineMethod)
@@ -64,9 +64,9 @@ def test_each_file_is_what_it_says_it_is(files, shot):
 
 
 def test_a_teacher_is_the_same_each_time_and_another_at_other_steps(files, shot):
-    (teacher,) = model_methods([Weights(path=files["pair"])], 1)
+    (teacher,) = model_methods([Weights(path=files["pair"])], 1, SIZE)
     assert isinstance(teacher, TeacherMethod)
-    once, again, more = (np.stack(list(one.render(shot))) for one in (teacher, teacher, teacher.at_steps(3)))
+    once, again, more = (np.stack(list(one.render(shot))) for one in (teacher, teacher, *teacher.at_steps(3)))
     assert np.array_equal(once, again)
     assert not np.array_equal(once, more)
 
@@ -81,7 +81,7 @@ def test_time_per_frame_of_steps_of_chunks_and_of_whole_clips():
 
 
 def test_an_evaluation_that_was_stopped_does_not_make_its_clips_again(files, shot, tmp_path, monkeypatch):
-    (teacher,) = model_methods([Weights(path=files["pair"])], 1)
+    (teacher,) = model_methods([Weights(path=files["pair"])], 1, SIZE)
     kept = KeptClips(tmp_path / "clips")
     frames, timing = kept.render_timed(teacher, shot)
     monkeypatch.setattr(TeacherMethod, "render", lambda *_: pytest.fail("it was made again"))
@@ -94,9 +94,9 @@ def test_an_evaluation_that_was_stopped_does_not_make_its_clips_again(files, sho
 
 def test_clips_are_kept_apart_by_weights_steps_and_shot(files, shot, tmp_path):
     kept = KeptClips(tmp_path)
-    (teacher,) = model_methods([Weights(path=files["pair"])], 1)
+    (teacher,) = model_methods([Weights(path=files["pair"])], 1, SIZE)
     assert isinstance(teacher, TeacherMethod)
-    for method, asked in ((teacher, shot), (teacher, shot.still()), (teacher.at_steps(2), shot)):
+    for method, asked in ((teacher, shot), (teacher, shot.still()), (*teacher.at_steps(2), shot)):
         kept.render_timed(method, asked)
         kept.render_timed(method, asked)
     assert len(list(tmp_path.iterdir())) == 3

@@ -68,12 +68,44 @@ def test_what_nobody_saw_is_filled_from_the_background_and_never_from_the_person
     assert np.allclose(plate.inverse_depth[front], 0.2, atol=0.01)
 
 
-def test_today_is_shown_wherever_nothing_stands_in_front(show):
+def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show):
     for _ in range(9):
         show.frame(x=60)
     darker = (WALL * 0.9).astype(np.uint8)
     front = show.frame(x=60, wall=darker)
-    assert (show.plate().colour[~front][:, :3] == darker[~front]).all()
+    clear = cv2.dilate(front.astype(np.uint8), np.ones((3, 3))) == 0
+    assert (show.plate().colour[clear][:, :3] == darker[clear]).all()
+
+
+def test_what_was_learnt_piece_by_piece_has_no_dark_cracks(show):
+    for x in (10, 34, 58, 82, 110, 60):
+        for _ in range(9):
+            front = show.frame(x=x)
+    plate = show.plate()
+    darker = WALL.min(axis=(0, 1)).astype(int) - plate.colour[..., :3]
+    assert darker.max() <= 1
+    assert np.abs(plate.colour[front][:, :3].astype(int) - WALL[front]).max() <= 1
+
+
+def test_who_enters_an_empty_picture_hides_nothing_black(show):
+    for _ in range(2):  # too few to learn it
+        show.frame()
+    for _ in range(3):
+        front = show.frame(x=60)
+        assert show.plate().colour[front][:, :3].min() > 30
+
+
+def test_what_is_made_up_meets_what_is_seen_without_a_seam(show):
+    """Beside a person that a shadow surrounds, on a wall that gets brighter from left to right."""
+    across = np.linspace(60, 180, WIDTH)[None, :, None]
+    distance = np.abs(np.arange(WIDTH) - 75.0)[None, :, None] - 15
+    shadow = 1 - 0.25 * np.exp(-np.maximum(distance, 0) / 12)
+    wall = np.broadcast_to(across * shadow, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    for _ in range(12):
+        show.frame(x=60, wall=wall)
+    row = show.plate().colour[60, :, 1].astype(int)
+    steepest = np.abs(np.diff(wall[60, :, 1].astype(int))).max()
+    assert np.abs(np.diff(row)).max() <= steepest + 6
 
 
 def test_a_cut_lets_the_memory_go(show):

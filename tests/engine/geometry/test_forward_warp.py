@@ -16,9 +16,10 @@ from engine.geometry.forward_warp import (
     sharpened,
     source_positions,
     splat,
-    target_grid,
+    target_cell,
 )
-from engine.geometry.layers import LayerRenderer, Layers
+from engine.geometry.layer_renderer import LayerRenderer, TargetGrid
+from engine.geometry.layers import Layers
 from engine.geometry.pictures import push_pull
 
 LENS = Intrinsics.from_horizontal_fov(320, 180, np.radians(60))
@@ -31,7 +32,7 @@ def psnr(a, b, where=...):
 
 def layers_of(frame, inverse_depth, share, plate):
     opaque = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)
-    return Layers.of(opaque, frame, share, share.astype(np.float32) / 255, inverse_depth, plate)
+    return Layers.of(opaque, frame, share, (0, 0), share.astype(np.float32) / 255, inverse_depth, plate)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +64,9 @@ def test_a_surface_has_no_cracks_wherever_the_camera_goes(smooth):
         Pose.from_angles(pan=-0.3, translation=(0.8, 0.0, 0.3), zoom=1.7),
         Pose.from_angles(tilt=0.2, translation=(0.0, -0.6, 0.9)),
     ):
-        grid = target_grid((320, 180), pose, float(np.quantile(inverse_depth, 0.9)))
-        forward = Projection.between(LENS, LENS.zoomed(pose.zoom).scaled(*grid), pose)
-        missing = splat(inverse_depth, forward, grid) <= 0
+        grid = TargetGrid((320, 180), target_cell(1.0, pose, float(np.quantile(inverse_depth, 0.9))))
+        forward = Projection.between(LENS, grid.lens(LENS.zoomed(pose.zoom)), pose)
+        missing = splat(inverse_depth, forward, grid.size) <= 0
         count, _ = cv2.connectedComponents(missing.astype(np.uint8))
         border = missing.copy()
         border[1:-1, 1:-1] = False
@@ -93,10 +94,9 @@ def test_the_nearest_of_what_falls_into_a_cell_wins():
 
 def test_the_way_there_and_back_ends_where_it_began(smooth):
     inverse_depth = 1 / smooth.trace(LENS).depth_m
-    grid = target_grid((320, 180), TRAVEL, 0.5)
-    target = LENS.zoomed(TRAVEL.zoom).scaled(*grid)
+    target = LENS.zoomed(TRAVEL.zoom).scaled(213, 120)
     forward, back = Projection.between(LENS, target, TRAVEL), Projection.back(LENS, target, TRAVEL)
-    found = refine(splat(inverse_depth, forward, grid), inverse_depth, back)
+    found = refine(splat(inverse_depth, forward, (213, 120)), inverse_depth, back)
     positions = source_positions(found, back)
     truth = 1 / smooth.trace(target.zoomed(1 / TRAVEL.zoom), TRAVEL).depth_m
     hit = found > 0

@@ -118,7 +118,7 @@ def test_a_camera_that_is_withheld_shows_in_no_ray_and_no_hint() -> None:
 def test_workers_make_the_same_examples_in_the_same_order_and_end(clips: ClipSettings) -> None:
     def made(workers: int) -> list[list[Example]]:
         lists = ([2 * step, 2 * step + 1] for step in count())
-        found = examples(clips, lists, lambda index: None, workers)
+        found = examples(lambda index: clips, lists, lambda index: None, workers)
         some = [next(found) for _ in range(3)]
         found.close()  # type: ignore[attr-defined]
         return some

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from engine.diffusion.schedule import noised, velocity, x0_from_velocity
-from engine.train.losses import flow_matching_loss, laplacian
+from engine.train.losses import distribution_matching_loss, flow_matching_loss, laplacian
 
 
 def test_the_laplacian_of_a_steady_motion_is_nothing() -> None:
@@ -38,3 +38,37 @@ def test_weighted_by_the_square_of_its_level_the_loss_is_that_of_the_clean_pictu
     clean = x0_from_velocity(noised(x0, noise, level), made, level)
     loss = flow_matching_loss(made, velocity(x0, noise), 0.0, sigma.square())
     torch.testing.assert_close(loss, (clean - x0).square().mean())
+
+
+def test_distribution_matching_is_the_formula_element_by_element() -> None:
+    torch.manual_seed(2)
+    x0, fake, real = (torch.randn(2, 3, 2, 2, 2) for _ in range(3))
+    x0.requires_grad_(True)
+    loss = distribution_matching_loss(x0, fake, real)
+    loss.backward()
+    expected, gradient = 0.0, torch.zeros_like(x0)
+    for sample in range(2):
+        scale = (x0[sample].detach() - real[sample]).abs().mean()
+        gradient[sample] = (fake[sample] - real[sample]) / scale
+        expected += 0.5 * float(gradient[sample].square().mean()) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(x0.grad, gradient / x0.numel())
+
+
+def test_the_pull_of_distribution_matching_does_not_grow_with_the_error() -> None:
+    """Normalised by each sample's own error: ten times as far off, the same gradient."""
+    torch.manual_seed(3)
+    x0 = torch.randn(2, 3, 2, 2, 2)
+    far = torch.tensor([1.0, 10.0]).view(2, 1, 1, 1, 1)
+    towards = torch.randn(1, 3, 2, 2, 2)
+    x0 = x0[:1].repeat(2, 1, 1, 1, 1).requires_grad_(True)
+    distribution_matching_loss(x0, x0.detach(), x0.detach() + far * towards).backward()
+    assert x0.grad is not None
+    torch.testing.assert_close(x0.grad[0], x0.grad[1])
+
+
+def test_distribution_matching_teaches_the_student_alone_and_rests_where_the_scores_agree() -> None:
+    x0, fake, real = (torch.ones(1, 1, 1, 2, 2, requires_grad=True) for _ in range(3))
+    distribution_matching_loss(x0, fake, real).backward()
+    assert fake.grad is None and real.grad is None
+    assert x0.grad is not None and not x0.grad.any()

@@ -146,6 +146,15 @@ def test_feedback_has_a_value_of_its_type_at_every_address_and_a_lamp_for_every_
     assert told["/realcam/preset/push-in/state"] == [0]
 
 
+def test_the_engines_level_and_health_are_told():
+    engine = {"state": "live", "detail": "student at 1 step: the machine is busy", "fps": 12.5}
+    told = commands.feedback({"engine": engine, "health": {"error": 7.5, "sharpness": 0.9}})
+    assert told["/realcam/state/engine_detail"] == ["student at 1 step: the machine is busy"]
+    assert told["/realcam/state/engine_fps"] == [12.5]
+    assert told["/realcam/state/health_error"] == [7.5]
+    assert told["/realcam/state/health_colour"] == [0.0]
+
+
 def test_the_documentation_is_in_step_with_the_table():
     page = Path(commands.__file__).parents[1] / "docs" / "osc.md"
     assert page.read_text(encoding="utf-8") == commands.markdown(), (

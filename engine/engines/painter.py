@@ -1,0 +1,188 @@
+"""The mini student with all that it needs and leaves: its hints, its corrections of the base, its health.
+
+Knows when to begin anew (after a cut or a rest), and what to do when its picture drifts: forget what it made;
+if that does not help, forget everything; if that does not either, rest for a while. Knows nothing of pictures
+at full size or of budgets. Times are arguments, but for how long the network took.
+
+Shapes: h w the student's rows and columns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import cv2
+import numpy as np
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+from engine.camera.geometry import Intrinsics, Pose
+from engine.engines.base import EngineSettings
+from engine.engines.budget import Level
+from engine.engines.corrections import Corrections
+from engine.engines.health import DriftWatch
+from engine.errors import EngineError
+from engine.frames import Pixels
+from engine.geometry.delivery import Correction, Delivery, Small
+from engine.geometry.depth_estimator import THUMBNAIL, Depth, is_cut, scaled
+from engine.geometry.hints import HintMaker, Hints
+from engine.geometry.pictures import Floats, Size, shrunk
+
+log = logging.getLogger(__name__)
+
+STUDENT_FAILURES = (EngineError, Fail, InvalidArgument, RuntimeException)
+FORGETS_AFTER_S = 0.5  # of rest: what it painted before is of another time
+TRAVELS_AT = 0.02  # of the subject's distance: from here on the camera does not only turn
+AGAIN_WITHIN_S = 12.0  # a drift that soon after the last one calls for more
+RESTS_S = 30.0
+
+Clock = Callable[[], float]
+
+
+class Painted(Protocol):
+    @property
+    def pixels(self) -> Floats: ...
+
+
+class Student(Protocol):
+    """One stream. Pictures are of its ``size`` (width, height); ``steps`` may change between them."""
+
+    size: Size
+    steps: int
+
+    @property
+    def available_steps(self) -> tuple[int, ...]: ...
+
+    def step(self, source: Pixels, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted: ...
+
+    def reset(self) -> None: ...
+
+    def re_anchor(self) -> None: ...
+
+
+class Painter:
+    """Frame after frame: ``take``, then either ``rest`` or ``paint`` and ``correction``."""
+
+    def __init__(self, student: Student, settings: EngineSettings, clock: Clock) -> None:
+        self.size = student.size
+        self.failed: Exception | None = None
+        self._student = student
+        self._clock = clock
+        self._distance_m = settings.subject_distance_m
+        self._fov = settings.horizontal_fov
+        self._hint_maker = HintMaker(*self.size)
+        self._watch = DriftWatch()
+        self._re_anchors = 0
+        self._corrections: Corrections | None = None
+        self._thumbnail: Floats | None = None
+        self._turn = 0
+        self._painted_s = self._rests_until = float("-inf")
+        self._drifts: deque[float] = deque(maxlen=3)
+
+    @property
+    def available_steps(self) -> tuple[int, ...]:
+        return self._student.available_steps
+
+    def reset(self) -> None:
+        """The next frame belongs to another picture."""
+        self._student.reset()
+        self._hint_maker.reset()
+        self._watch.reset()
+        self._corrections = self._thumbnail = None
+        self._turn = 0
+        self._painted_s = self._rests_until = float("-inf")
+        self._drifts.clear()
+
+    def health(self) -> Mapping[str, float]:
+        figures = self._watch.figures
+        return {**(figures.as_dict() if figures else {}), "re_anchors": self._re_anchors}
+
+    def trouble(self, now: float) -> str:
+        """Why it does not paint, though it could; empty if it does."""
+        return "its picture went wrong" if now < self._rests_until else ""
+
+    def take(self, frame: Pixels, depth: Depth, pose: Pose) -> None:
+        """The newest frame H W 3 with its depth, to be painted from ``pose``."""
+        small = shrunk(frame, self.size)
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
+        thumbnail = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)
+        if self._thumbnail is not None and is_cut(self._thumbnail, thumbnail):
+            self.reset()
+        self._thumbnail = thumbnail
+        self._frame, self._pose = small, pose
+        height, width = frame.shape[:2]
+        self._lens = Intrinsics.from_horizontal_fov(width, height, self._fov).scaled(*self.size)
+        if self._corrections is None:
+            self._corrections = Corrections(self._lens, self._distance_m)
+        inverse_depth = cv2.resize(scaled(depth, self._distance_m).inverse_depth, self.size)
+        self._hints = self._hint_maker.step(small, inverse_depth, self._lens, pose)
+
+    def idles(self, level: Level, now: float) -> bool:
+        """Whether there is nothing to do at this level: no painting, and no correction left to fade."""
+        return not self._paints(level, now) and self._corrections is not None and self._corrections.is_none
+
+    def rest(self) -> None:
+        """This picture needs no painting."""
+        if self._corrections is not None:
+            self._corrections.rest()
+
+    def paint(self, delivery: Delivery, small: Small, level: Level, now: float) -> float | None:
+        """Paints if it is this frame's turn, and corrects the base; the seconds that the student took."""
+        assert self._corrections is not None
+        if not self._paints(level, now):
+            self._corrections.end(now)
+            self._corrections.hold(self._pose)
+            return None
+        self._turn += 1
+        if self._turn % level.every and not self._corrections.is_none:
+            self._corrections.hold(self._pose)
+            return None
+        if now - self._painted_s > FORGETS_AFTER_S:
+            self._student.reset()
+            self._watch.reset()
+        began = self._clock()
+        try:
+            self._student.steps = level.steps
+            painted = self._student.step(self._frame, self._hints, self._pose, self._lens).pixels
+        except STUDENT_FAILURES as error:
+            self.failed = error
+            self._corrections.hold(self._pose)
+            return None
+        took_s = self._clock() - began
+        self._painted_s = now
+        self._corrections.paint(delivery.correction(painted, small), self._pose, now)
+        if drifted := self._watch.see(now, painted, small):
+            self._remedy(drifted, now)
+        return took_s
+
+    def correction(self, small: Small, now: float) -> Correction:
+        """Of the base: none where a camera that does not travel shows what was seen, which is exact."""
+        assert self._corrections is not None
+        travelled = np.linalg.norm(self._pose.translation) / (TRAVELS_AT * self._distance_m)
+        found = self._corrections.at(now)
+        if travelled >= 1:
+            return found
+        exact = np.float32(1 - travelled * travelled * (3 - 2 * travelled)) * small.seen
+        return found.mixed(Correction.none(self.size), exact)
+
+    def _paints(self, level: Level, now: float) -> bool:
+        return level.steps > 0 and self.failed is None and now >= self._rests_until
+
+    def _remedy(self, drifted: str, now: float) -> None:
+        assert self._corrections is not None
+        self._watch.reset()
+        self._corrections.fade(now)
+        self._drifts.append(now)
+        recent = sum(now - then < AGAIN_WITHIN_S for then in self._drifts)
+        if recent == 1:
+            self._re_anchors += 1
+            self._student.re_anchor()
+            log.warning("the student is anchored anew: %s", drifted)
+        elif recent == 2:
+            self._student.reset()
+            log.warning("the student begins anew: %s, still", drifted)
+        else:
+            self._rests_until = now + RESTS_S
+            log.warning("the student rests for %.0f s: %s, again and again", RESTS_S, drifted)

@@ -16,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -24,7 +25,7 @@ from engine.camera.geometry import Pose
 from engine.engines.base import EngineSettings
 from engine.frames import Frame, Pixels
 from plugin.clock import Clock
-from plugin.engine_process import RESET, WAKE, encode_settings
+from plugin.engine_process import NICENESS, RESET, WAKE, encode_settings
 from plugin.shared_frames import SharedPicture, SharedRing
 from plugin.worker import Backoff
 
@@ -182,6 +183,7 @@ class EngineHost:
             start_new_session=sys.platform != "win32",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
+        _go_behind(process.pid)
         assert process.stdin is not None
         process.stdin.write(encode_settings(self._settings, self._incoming.address, self._outgoing.address))
         if sys.platform != "win32":
@@ -252,3 +254,11 @@ class EngineHost:
             self._set("warming up", str(event["what"]))
         elif kind == "error":
             self._error = str(event["message"])
+
+
+def _go_behind(pid: int) -> None:
+    """The output goes before the engine, from its first instruction on. Where Linux groups processes by their
+    session (autogroup), a process's own niceness counts for nothing outside of it.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(NICENESS))

@@ -83,6 +83,14 @@ def test_a_killed_engine_comes_back(host: EngineHost) -> None:
         assert (picture_of(host, frame(77)).pixels == 77).all()
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="only Linux groups by session")
+def test_the_engine_goes_behind_the_output_where_the_scheduler_groups_by_session(host: EngineHost) -> None:
+    def niceness(pid: int | str) -> int:
+        return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+
+    assert niceness(host.status().pid) > niceness("self")
+
+
 def test_submitting_never_waits_for_a_stopped_engine(host: EngineHost) -> None:
     os.kill(host.status().pid, signal.SIGSTOP)
     try:

@@ -59,7 +59,7 @@ def wanted_extras(arguments: Sequence[str], gpu: bool) -> frozenset[str]:
     if command == "test":
         return frozenset(EXTRAS)
     extras = set(_asked_for(arguments[1:])) if command == "setup" else set()
-    if command in TRAINS:
+    if command in TRAINS or (command == "weights" and "export" in arguments):
         extras |= {"model", "train"}
     if command == "weights" or (command == "bench" and "model" in arguments) or _runs_a_model(arguments):
         extras.add("model")

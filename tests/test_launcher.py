@@ -76,6 +76,7 @@ def test_the_wrong_python_is_told_what_to_install(launcher):
         (["train", "teacher"], False, {"model", "train"}),
         (["data", "render"], False, {"model", "train"}),
         (["weights", "list"], False, {"model"}),
+        (["weights", "export", "mine", "mine.onnx"], False, {"model", "train"}),
         (["bench", "live"], False, set()),
         (["bench", "model"], False, {"model"}),
         (["demo", "--engine", "student"], False, set()),

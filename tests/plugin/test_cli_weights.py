@@ -6,10 +6,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from engine.errors import WeightsError
+from engine.diffusion.onnx_student import OnnxStudent
+from engine.errors import ConfigError, WeightsError
 from engine.model import weights
 from engine.model.config import model_config
 from engine.model.dit import PairTransformer
+from engine.model.fitting import config_metadata
+from engine.model.weight_files import save_weights
 from plugin.cli_weights import app
 
 
@@ -68,3 +71,15 @@ def test_a_file_that_cannot_be_used_is_an_error_for_the_user(tmp_path: Path) -> 
         run("import", str(tmp_path / "w.pt"))
     with pytest.raises(WeightsError, match="there are no weights 'unknown'"):
         run("show", "unknown")
+
+
+def test_a_student_is_exported_for_machines_without_torch(tmp_path: Path) -> None:
+    trained, exported = tmp_path / "mini.safetensors", tmp_path / "mini.onnx"
+    config = model_config("mini")
+    save_weights(
+        trained, PairTransformer(config).state_dict(), {**config_metadata(config), "layout": "trained"}
+    )
+    assert str(exported) in run("export", str(trained), str(exported))
+    assert OnnxStudent(exported).size == config.size
+    with pytest.raises(ConfigError, match=r"\*\.onnx"):
+        run("export", str(trained), str(tmp_path / "mini.bin"))

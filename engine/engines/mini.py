@@ -33,7 +33,7 @@ from engine.geometry.pictures import Bytes
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "model" / "weights" / "mini.onnx"
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "mini.onnx"
 EXPORTED = ".onnx"
 MEASURED_SIZE = (1280, 720)
 MEASURED_FRAMES = 8  # so that the student's memory is full

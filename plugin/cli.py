@@ -146,12 +146,12 @@ def bench_live(
 
     start_logging()
     output = _validated({**_ANYTHING, "output": {**_parsed_size(size), "rate": rate}}).output
-    with out.status(f"Measuring for {seconds:.0f} s …"):
-        figures = bench.bench_live(
-            seconds,
-            engine=EngineConfig(name=engine, delay_ms=engine_delay_ms),
-            output=output,
-        )
+    out.print(f"Measuring for {seconds:.0f} s …")  # a line that moves would be measured, too
+    figures = bench.bench_live(
+        seconds,
+        engine=EngineConfig(name=engine, delay_ms=engine_delay_ms),
+        output=output,
+    )
     out.print_json(data=figures)
     if json_path:
         json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -40,7 +40,7 @@ def levels_of(steps: Sequence[int]) -> tuple[Level, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of a step, in seconds, when the machine was measured: ``rest`` is everything but the student."""
+    """Of a step, in seconds, when the machine was measured: ``rest`` is all but waiting for the student."""
 
     rest_s: float
     student_s: Mapping[int, float]  # by its steps

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +24,7 @@ from engine.camera.geometry import IDENTITY, Pose
 from engine.engines.base import EngineSettings, Progress, Rendered, Report
 from engine.engines.budget import Budget, Costs, Level, levels_of
 from engine.engines.depth import FAILURES, EstimatorFor, Scene, wider
-from engine.engines.painter import STUDENT_FAILURES, Clock, Painter, Student
+from engine.engines.painter import STUDENT_FAILURES, Clock, Painter, Student, Worker
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.delivery import Delivery
@@ -71,14 +72,18 @@ class MiniEngine:
         student_for: StudentFor = open_student,
         estimator_for: EstimatorFor = DepthEstimator,
         clock: Clock = time.perf_counter,
+        worker: Worker | None = None,
     ) -> None:
-        """The networks' places may be taken by anything that does what they do."""
+        """The networks' places may be taken by anything that does what they do. The student paints on the
+        ``worker`` (None: a thread of its own), while the base is drawn.
+        """
         self.chunk = 1
         self.size: tuple[int, int] | None = None
         self._settings = settings
         self._clock = clock
         self._estimator_for: EstimatorFor | None = estimator_for
         self._student_for = student_for
+        self._worker: Worker = worker or ThreadPoolExecutor(1, "student")
         self._scene: Scene | None = None
         self._painter: Painter | None = None
         self._delivery: Delivery | None = None
@@ -91,7 +96,7 @@ class MiniEngine:
         progress(0.0, "loading the student")
         try:
             student = self._student_for(self._settings.weights or str(WEIGHTS))
-            self._painter = Painter(student, self._settings, self._clock)
+            self._painter = Painter(student, self._settings, self._clock, self._worker)
         except STUDENT_FAILURES as error:
             self._do_without(error)
         self._measure(progress)
@@ -124,7 +129,7 @@ class MiniEngine:
         return rendered
 
     def _render(self, frame: Pixels, pose: Pose, level: Level) -> tuple[Rendered, float | None]:
-        """And the seconds that the student took, if it was asked."""
+        """And the seconds that the student was waited for, if it was asked."""
         depth = self._take(frame)
         if depth is None or self._scene is None:
             return Rendered(frame, IDENTITY), None
@@ -145,11 +150,15 @@ class MiniEngine:
             painter.rest()
             return Rendered(frame, IDENTITY), None
         assert self._delivery is not None
+        if not is_still(pose):
+            painter.begin(level, now)
         base = scene.draw_seen(pose)
         small = self._delivery.small(base)
-        if is_still(pose) and small.seen.min() >= 1:  # the compositor's reprojection is all there is to do
-            painter.rest()
-            return Rendered(frame, IDENTITY), None
+        if is_still(pose):
+            if small.seen.min() >= 1:  # the compositor's reprojection is all there is to do
+                painter.rest()
+                return Rendered(frame, IDENTITY), None
+            painter.begin(level, now)
         student_s = painter.paint(self._delivery, small, level, now)
         if painter.failed is not None and not self._trouble:
             self._do_without(painter.failed)

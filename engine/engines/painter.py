@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -62,11 +63,25 @@ class Student(Protocol):
     def re_anchor(self) -> None: ...
 
 
-class Painter:
-    """Frame after frame: ``take``, then either ``rest`` or ``paint`` and ``correction``."""
+class Pending(Protocol):
+    def result(self) -> Painted: ...
 
-    def __init__(self, student: Student, settings: EngineSettings, clock: Clock) -> None:
+
+class Worker(Protocol):
+    """Does something beside its caller, as an executor of one thread does."""
+
+    def submit(self, what: Callable[[], Painted], /) -> Pending: ...
+
+
+class Painter:
+    """Frame after frame: ``take``, then either ``rest`` or ``begin``, ``paint`` and ``correction``. Between
+    ``begin`` and ``paint`` the caller may do something else: the student paints meanwhile.
+    """
+
+    def __init__(self, student: Student, settings: EngineSettings, clock: Clock, worker: Worker) -> None:
         self.size = student.size
+        self._worker = worker
+        self._begun: Pending | None = None
         self.failed: Exception | None = None
         self._student = student
         self._clock = clock
@@ -128,34 +143,44 @@ class Painter:
         if self._corrections is not None:
             self._corrections.rest()
 
-    def paint(self, delivery: Delivery, small: Small, level: Level, now: float) -> float | None:
-        """Paints if it is this frame's turn, and corrects the base; the seconds that the student took."""
+    def begin(self, level: Level, now: float) -> None:
+        """Sets the student to work, if it is this frame's turn."""
         assert self._corrections is not None
+        self._begun = None
         if not self._paints(level, now):
-            self._corrections.end(now)
-            self._corrections.hold(self._pose)
-            return None
+            return
         self._turn += 1
         if self._turn % level.every and not self._corrections.is_none:
-            self._corrections.hold(self._pose)
-            return None
+            return
         if now - self._painted_s > FORGETS_AFTER_S:
             self._student.reset()
             self._watch.reset()
+        self._student.steps = level.steps
+        self._begun = self._worker.submit(
+            partial(self._student.step, self._frame, self._hints, self._pose, self._lens)
+        )
+
+    def paint(self, delivery: Delivery, small: Small, level: Level, now: float) -> float | None:
+        """Corrects the base by what was begun; the seconds that it had to be waited for."""
+        assert self._corrections is not None
+        if not self._paints(level, now):
+            self._corrections.end(now)
+        if self._begun is None:
+            self._corrections.hold(self._pose)
+            return None
         began = self._clock()
         try:
-            self._student.steps = level.steps
-            painted = self._student.step(self._frame, self._hints, self._pose, self._lens).pixels
+            painted = self._begun.result().pixels
         except STUDENT_FAILURES as error:
             self.failed = error
             self._corrections.hold(self._pose)
             return None
-        took_s = self._clock() - began
+        waited_s = self._clock() - began
         self._painted_s = now
         self._corrections.paint(delivery.correction(painted, small), self._pose, now)
         if drifted := self._watch.see(now, painted, small):
             self._remedy(drifted, now)
-        return took_s
+        return waited_s
 
     def correction(self, small: Small, now: float) -> Correction:
         """Of the base: none where a camera that does not travel shows what was seen, which is exact."""

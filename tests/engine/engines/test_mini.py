@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -62,6 +63,13 @@ class Clock:
         return self.now
 
 
+class InTurn:
+    """A worker that does its work when it is waited for, so that the clock is read in a fixed order."""
+
+    def submit(self, what):
+        return SimpleNamespace(result=what)
+
+
 class Fake:
     """Stands for the student: paints the warped hint, with what it is told to do to it."""
 
@@ -115,7 +123,7 @@ def engine(source, fake, clock):
 
 
 def warm(source, fake, clock, settings=SETTINGS):
-    engine = MiniEngine(settings, fake, Truth(source, clock), clock)
+    engine = MiniEngine(settings, fake, Truth(source, clock), clock, InTurn())
     engine.warmup(lambda share, what: None)
     fake.painted.clear()
     fake.told.clear()

@@ -116,11 +116,9 @@ class Budget:
     def _costs_now(self) -> Costs:
         """What was measured, scaled by how much slower the machine is at the moment."""
         rest_s = sum(one.rest_s for one in self._window) / len(self._window)
-        expected_s = sum(one.expected_student_s for one in self._window)
-        if expected_s:
-            slower = sum(one.student_s for one in self._window) / expected_s
-        else:
-            slower = rest_s / self._costs.rest_s
+        # of whole steps: a student that paints meanwhile is hardly waited for, and its share is all noise
+        spent_s = sum(one.rest_s + one.student_s for one in self._window)
+        slower = spent_s / sum(self._costs.rest_s + one.expected_student_s for one in self._window)
         return Costs(rest_s, {steps: slower * one for steps, one in self._costs.student_s.items()})
 
     def _affordable(self, costs: Costs, budget_s: float) -> int:

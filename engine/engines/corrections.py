@@ -23,7 +23,6 @@ class Corrections:
         self._none = self._newest = self._before = Correction.none((lens.width, lens.height))
         self._pose: Pose | None = None
         self._fade_began: float | None = None
-
         self._on_air = False  # something that a viewer compares with
 
     def rest(self) -> None:

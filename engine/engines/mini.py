@@ -209,7 +209,7 @@ class MiniEngine:
             self._render(frame, Pose(translation=(0.1, 0.0, 0.0)), NO_STUDENT)
 
     def _measured(self, frame: Pixels, sideways_m: float, steps: int) -> tuple[float, float]:
-        """Seconds without the student, and the student's."""
+        """Seconds without waiting for the student, and those of waiting."""
         began = self._clock()
         _, student_s = self._render(frame, Pose(translation=(sideways_m, 0.0, 0.0)), Level(steps))
         return self._clock() - began - (student_s or 0.0), student_s or 0.0

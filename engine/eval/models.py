@@ -1,6 +1,7 @@
 """Trained weights as methods: a teacher, or the prefix baseline, clip by clip; a student as the live engine.
 
-Which of them a file holds, its metadata say. Knows nothing of figures.
+Which of them a file holds, its metadata say; a mini may also be the exported file that goes on air. Knows
+nothing of figures.
 
 Shapes: T frames, H W rows and columns; B batch (1), F latent frames, C channels, h w latent rows and columns.
 """
@@ -23,7 +24,7 @@ from engine.data.pairs import Clip
 from engine.diffusion.schedule import Schedule
 from engine.diffusion.teacher import SHIFT_KEY, VARIANT_KEY, load_teacher, sample
 from engine.engines.base import EngineSettings
-from engine.engines.mini import MiniEngine, open_student
+from engine.engines.mini import EXPORTED, MiniEngine, open_student
 from engine.engines.painter import Painted, Student
 from engine.engines.student import StudentEngine
 from engine.eval.cases import Shot
@@ -65,6 +66,9 @@ def model_methods(files: Iterable[Weights], teacher_steps: int, size: Size) -> l
     """
     found: list[Method] = []
     for file in files:
+        if file.path.suffix == EXPORTED:
+            found += painted_methods(file.label or "student", file.path, model_config("mini"), size)
+            continue
         checkpoint = read_weights(file.path)
         variant = checkpoint.file.metadata.get(VARIANT_KEY)
         if variant is not None:
@@ -76,11 +80,10 @@ def model_methods(files: Iterable[Weights], teacher_steps: int, size: Size) -> l
 
 
 def student_methods(label: str, path: Path, name: str, size: Size) -> list[Method]:
-    """The student of a named size; for pictures larger than its own, also what plain enlarging would give."""
+    """The student of a named size."""
     config = model_config(name)
     if config.hint_channels:
-        enlarged = [PaintedMethod(f"{label}, enlarged", path, enlarged=True)] if size > config.size else []
-        return [PaintedMethod(label, path), *enlarged]
+        return painted_methods(label, path, config, size)
     return [
         EngineMethod(
             label,
@@ -89,6 +92,14 @@ def student_methods(label: str, path: Path, name: str, size: Size) -> list[Metho
             lambda shot: engine_settings("student", shot, model=name, weights=str(path)),
         )
     ]
+
+
+def painted_methods(label: str, path: Path, config: ModelConfig, size: Size) -> list[Method]:
+    """A mini student; for pictures larger than its own, also what plain enlarging would give."""
+    methods: list[Method] = [PaintedMethod(label, path)]
+    if size[0] > config.size[0]:
+        methods.append(PaintedMethod(f"{label}, enlarged", path, enlarged=True))
+    return methods
 
 
 class PaintedMethod(EngineMethod):

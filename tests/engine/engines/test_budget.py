@@ -106,3 +106,14 @@ def test_a_pause_says_nothing(machine):
     machine.now += 100
     machine.budget.spend(machine.now, 10.0, 10.0)
     assert machine.budget.level == Level(4)
+
+
+def test_a_student_that_is_done_meanwhile_rises_again_when_there_is_room():
+    budget = Budget(BUDGET_S, levels_of((1, 2)), Costs(0.050, {1: 0.0002, 2: 0.015}))
+    for frame in range(600):
+        is_busy = frame < 40
+        waited_s = 0.015 if budget.level.steps == 2 else 0.001  # five times of next to nothing
+        budget.spend(0.1 * frame, 0.075 if is_busy else 0.050, waited_s)
+        if frame == 40:
+            assert budget.level == Level(1)
+    assert budget.level == Level(2)

@@ -10,6 +10,7 @@ import torch
 
 from engine.camera.geometry import Pose
 from engine.diffusion.teacher import SHIFT_KEY, TRANSFORMERS, VARIANT_KEY
+from engine.engines.mini import WEIGHTS as MINI
 from engine.eval.cases import Shot
 from engine.eval.kept import KeptClips
 from engine.eval.methods import EngineMethod, Timing, _timing, render_timed
@@ -61,6 +62,17 @@ def test_each_file_is_what_it_says_it_is(files, shot):
         frames, timing = render_timed(method, shot)
         assert [frame.shape for frame in frames] == [(SIZE[1], SIZE[0], 3)] * len(shot)
         assert timing.frame_s > 0
+
+
+def test_the_mini_that_goes_on_air_is_measured_as_it_is_and_against_plain_enlarging(shot):
+    on_air = [Weights(path=MINI)]
+    (student,) = model_methods(on_air, 1, (112, 64))
+    painted, enlarged = model_methods(on_air, 1, (224, 128))
+    assert [student.name, painted.name, enlarged.name] == ["student", "student", "student, enlarged"]
+    assert painted.streams and not enlarged.streams
+    frames = [np.stack(list(method.render(shot))) for method in (painted, enlarged)]
+    assert {made.shape for made in frames} == {(len(shot), SIZE[1], SIZE[0], 3)}
+    assert not np.array_equal(*frames)
 
 
 def test_a_teacher_is_the_same_each_time_and_another_at_other_steps(files, shot):

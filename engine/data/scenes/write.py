@@ -3,8 +3,7 @@ to look at.
 
 Knows codecs and when a scene is finished: it is made in a hidden folder and moved into place whole, so that
 a name ``scene{N}`` is always complete, and a stopped run goes on where it was. Knows nothing of how a scene
-is made up or drawn. Colour is H.264 4:2:0 (the mini's pixels are 2×2 averages, so that it loses no chroma),
-depth and matte FFV1.
+is made up or drawn. Colour is H.264 4:4:4, so that small pictures lose no chroma, depth and matte FFV1.
 """
 
 from __future__ import annotations
@@ -154,7 +153,7 @@ class _Files:
     def __init__(self, folder: Path, shape: Shape) -> None:
         self._colour, self._depth, self._matte = [], [], []
         for camera in range(shape.cameras):
-            self._colour.append(_Encoder(layout.video_path(folder, camera), shape, "libx264", "yuv420p"))
+            self._colour.append(_Encoder(layout.video_path(folder, camera), shape, "libx264", "yuv444p"))
             self._depth.append(_Encoder(layout.depth_path(folder, camera), shape, "ffv1", "gray16le"))
             self._matte.append(_Encoder(layout.matte_path(folder, camera), shape, "ffv1", "gray"))
 
@@ -169,7 +168,7 @@ class _Files:
 
     def add(self, views: list[View]) -> None:
         for camera, view in enumerate(views):
-            self._colour[camera].add(to_yuv420(view.colour))
+            self._colour[camera].add(to_yuv444(view.colour))
             self._depth[camera].add(layout.encode_depth(view.depth_m))
             self._matte[camera].add(view.matte)
 
@@ -193,7 +192,7 @@ class _Encoder:
 
     def add(self, planes: NDArray[Any]) -> None:
         frame = av.VideoFrame.from_ndarray(planes, format=self._pixels)
-        if self._pixels == "yuv420p":
+        if self._pixels == "yuv444p":
             frame.colorspace, frame.color_range = BT601, LIMITED
         frame.pts, self._count = self._count, self._count + 1
         frame.time_base = Fraction(1, layout.FPS)
@@ -205,13 +204,9 @@ class _Encoder:
         self._container.close()
 
 
-def to_yuv420(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """H W 3 → 3H/2 W, the planes Y, U and V one after the other; chroma is the mean of 2×2 pixels."""
-    height, width = rgb.shape[:2]
-    yuv = cv2.transform(rgb, BT601_LIMITED)
-    chroma = cv2.resize(yuv[..., 1:], (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    planes = [yuv[..., 0].ravel(), chroma[..., 0].ravel(), chroma[..., 1].ravel()]
-    return np.concatenate(planes, dtype=np.uint8).reshape(height * 3 // 2, width)
+def to_yuv444(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """H W 3 → 3 H W, the planes Y, U and V."""
+    return np.ascontiguousarray(cv2.transform(rgb, BT601_LIMITED).transpose(2, 0, 1))
 
 
 class _Sheet:

@@ -17,7 +17,7 @@ from engine.data import layout
 from engine.data.render.renderer import Renderer
 from engine.data.scenes import write
 from engine.data.scenes.pack import Pack
-from engine.data.scenes.write import Shape, finished_scene, to_yuv420, write_scene
+from engine.data.scenes.write import Shape, finished_scene, to_yuv444, write_scene
 from engine.data.splits import SPLITS
 
 SHAPE = Shape(width=64, height=32, frames=3, cameras=2)
@@ -121,9 +121,10 @@ def test_a_stopped_run_leaves_nothing_half_done(tools: tuple[Pack, Renderer], tm
 
 
 def test_colour_survives_the_way_to_yuv_and_back() -> None:
-    picture = cv2.resize(np.random.default_rng(0).integers(60, 200, (4, 8, 3)).astype(np.uint8), (64, 32))
-    back = cv2.cvtColor(to_yuv420(picture), cv2.COLOR_YUV2RGB_I420)
-    assert np.abs(back.astype(int) - picture).mean() < 3
+    picture = np.random.default_rng(0).integers(60, 200, (32, 64, 3)).astype(np.uint8)
+    frame = av.VideoFrame.from_ndarray(to_yuv444(picture), "yuv444p")
+    frame.colorspace, frame.color_range = 6, 1
+    assert np.abs(frame.to_ndarray(format="rgb24").astype(int) - picture).mean() < 1
 
 
 def test_an_odd_size_is_refused() -> None:

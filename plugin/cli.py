@@ -60,7 +60,7 @@ def demo(
     input_path: Annotated[
         Path | None, typer.Option("--input", help="A clip of your own instead of the bundled one.")
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="What renders the moves.")] = "planar",
+    engine: Annotated[EngineName, typer.Option(help="What renders the moves.")] = "student",
     model: Model = None,
     weights: Weights = None,
     browser: Annotated[bool, typer.Option(help="Open the live preview page.")] = True,

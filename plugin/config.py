@@ -166,13 +166,13 @@ class EngineConfig(Strict):
     to use 8 bit floating point, and without one how long it may take for a picture.
     """
 
-    name: EngineName = "planar"
+    name: EngineName = "student"
     model: ModelName = "mini"
     weights: str | None = None
     prompt: Path | None = None
     compile: bool = False
     fp8: bool = False
-    budget_ms: Annotated[float, Field(ge=10, le=10_000)] = 80.0
+    budget_ms: Annotated[float, Field(ge=10, le=10_000)] = 100.0
     delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +37,7 @@ CUES = (  # seconds from the start, preset, seconds that it takes
     (12.5, "wide", 1.5),
 )
 LENGTH_S = 15.0
+LOOK_EVERY_S = 0.1  # at what the engine does
 
 Say = Callable[[str], object]
 
@@ -58,7 +60,7 @@ def run_demo(
         say(f"The clip {clip.name} is on its way through the {engine.name} engine; watch it at {page}")
         opened(page)
         wait_until_live(session)
-        presets, photon_ms = _play_cues(session, config.osc.port, say)
+        presets, photon_ms, levels = _play_cues(session, config.osc.port, say)
         state = session.state(session.clock.now())
         latency = session.latency.quantiles_ms(0.5, 0.95)
     sent = session.pacer.status()
@@ -68,6 +70,7 @@ def run_demo(
         "output_fps": round(sent.fps, 2),
         "engine": engine.name,
         "engine_fps": round(float(state["engine"]["fps"]), 2),  # type: ignore[index]
+        "engine_levels": {level: round(share, 2) for level, share in levels.items()},
         "control_to_photon_ms": quantiles(photon_ms, 0.5, 0.95),
         "glass_to_glass_ms": latency,
         "dropped": state["drops"],
@@ -95,22 +98,34 @@ def preferred_port(port: int, kind: socket.SocketKind) -> int:
             return free_port(kind)
 
 
-def _play_cues(session: Session, port: int, say: Say) -> tuple[list[str], list[float]]:
-    """Fires the cues at their times; returns the presets that ran, and each one's delay in ms."""
+def _play_cues(session: Session, port: int, say: Say) -> tuple[list[str], list[float], dict[str, float]]:
+    """Fires the cues at their times; returns the presets that ran, each one's delay in ms, and how well the
+    engine rendered, in its own words, with the share of the time.
+    """
     start = session.clock.now()
     fired = []
     sent_s = []
+    levels: Counter[str] = Counter()
     for at_s, preset, duration_s in CUES:
-        session.clock.sleep_until(start + at_s)
+        levels += _levels_until(start + at_s, session)
         say(f"{at_s:5.1f} s  /realcam/preset/{preset}/go {duration_s}")
         sent_s.append(session.clock.now())
         send_osc(port, f"/realcam/preset/{preset}/go", 1.0, duration_s)
         time.sleep(0.3)
         if session.state(session.clock.now())["preset"] == preset:
             fired.append(preset)
-    session.clock.sleep_until(start + LENGTH_S)
+    levels += _levels_until(start + LENGTH_S, session)
     on_air = list(session.on_air)
     photon_ms = [
         1000 * (due_s - sent) for sent in sent_s for applied_s, due_s in on_air if 0 <= applied_s - sent < 0.2
     ]
-    return fired, photon_ms
+    return fired, photon_ms, {level: count / levels.total() for level, count in levels.items()}
+
+
+def _levels_until(end_s: float, session: Session) -> Counter[str]:
+    levels: Counter[str] = Counter()
+    while (now := session.clock.now()) < end_s:
+        status = session.engine.status()
+        levels[status.detail or status.state] += 1
+        session.clock.sleep_until(min(now + LOOK_EVERY_S, end_s))
+    return levels

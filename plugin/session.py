@@ -14,6 +14,8 @@ from dataclasses import asdict
 from math import radians
 from types import TracebackType
 
+import cv2
+
 from engine.camera.axes import Limits
 from engine.camera.director import Director
 from engine.engines.base import EngineSettings
@@ -99,6 +101,7 @@ class Session:
     def start(self) -> None:
         """Control first: a port in use is found before anything is on air. Takes up to two seconds."""
         sys.setswitchinterval(SWITCH_S)
+        cv2.setNumThreads(1)  # a second one would be waited for whenever the machine is busy
         try:
             self.osc.start()
             if self.config.web.enabled:

@@ -58,8 +58,8 @@ class _Facts:
 
 
 class OnnxStudent:
-    """One stream, frame by frame, on one thread by default and never spinning. ``steps`` may be changed
-    between frames, to any of ``available_steps``.
+    """One stream: each frame is seen, then painted. On one thread by default, and never spinning. ``steps``
+    may be changed between frames, to any of ``available_steps``.
     """
 
     def __init__(self, weights: Path, *, steps: int | None = None, threads: int = 1) -> None:
@@ -74,7 +74,10 @@ class OnnxStudent:
         shape = self._facts.memory
         self._shown, self._made = StreamMemory(shape), StreamMemory(shape)
         self._outputs = [output.name for output in self._session.get_outputs()]
+        given = {given.name: given.shape for given in self._session.get_inputs()}
+        self._token_width = int(given["tokens"][1])
         self._space = _space_turns(self._facts)
+        self._turned = self._turns_now()
         self._noise = np.random.default_rng(SEED)
 
     def reset(self) -> None:
@@ -86,44 +89,44 @@ class OnnxStudent:
         """Forgets what it made, but not what it was shown: the way out of a drift."""
         self._made.forget()
 
-    def step(self, source: Pixels, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted:
-        """The next frame H W 3 and its hints, all of ``size``, as seen from the pose."""
+    def see(self, source: Pixels) -> None:
+        """The next frame H W 3 of ``size``. It waits for no hints."""
         width, height = self.size
         if source.shape != (height, width, 3):
             raise ValueError(f"this student takes frames of {height} rows of {width}, not {source.shape}")
         picture = self._folded(_range(source))
-        conditions = self._conditions(hints, pose, source_lens)
-        turned = self._turned()
-        empty = np.zeros((len(picture), conditions.shape[1]), np.float32)
-        tokens = np.concatenate([picture, empty], axis=1)
-        *_, left = self._pass(SOURCE_KIND, tokens, turned, self._shown, None)
+        tokens = np.zeros((len(picture), self._token_width), np.float32)  # without noise and hints
+        tokens[:, : picture.shape[1]] = picture
+        self._turned = self._turns_now()
+        *_, left = self._pass(SOURCE_KIND, tokens, self._shown, None)
         self._write(self._shown, left)
-        x = self._fresh(picture)
+
+    def paint(self, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted:
+        """The frame that was seen last, as seen from the pose, with its hints of ``size``."""
+        conditions = self._conditions(hints, pose, source_lens)
+        x = self._fresh()
         sigmas = self._facts.schedules[self.steps]
         for number, sigma in enumerate(sigmas):
-            x0, shares, left = self._denoise(x, sigma, conditions, turned)
+            x0, shares, left = self._denoise(x, sigma, conditions)
             if number + 1 < len(sigmas):
                 following = np.float32(sigmas[number + 1])
-                x = (1 - following) * x0 + following * self._fresh(x0)
+                x = (1 - following) * x0 + following * self._fresh()
         if not self._facts.cache_from_last_step:
-            *_, left = self._denoise(x0, CLEAN, conditions, turned)
+            *_, left = self._denoise(x0, CLEAN, conditions)
         self._write(self._made, left)
         self._shown.advance()
         self._made.advance()
         return Painted((self._unfolded(x0) + 1) * np.float32(127.5), self._unfolded_shares(shares))
 
-    def _denoise(
-        self, x: Floats, sigma: float, conditions: Floats, turned: tuple[Floats, Floats]
-    ) -> tuple[Floats, Floats, list[Floats]]:
+    def _denoise(self, x: Floats, sigma: float, conditions: Floats) -> tuple[Floats, Floats, list[Floats]]:
         kind = FIRST_LEVEL_KIND + self._facts.levels.index(sigma)
         tokens = np.concatenate([x, conditions], axis=1)
-        return self._pass(kind, tokens, turned, self._made, self._shown)
+        return self._pass(kind, tokens, self._made, self._shown)
 
     def _pass(
         self,
         kind: int,
         tokens: Floats,
-        turned: tuple[Floats, Floats],
         own: StreamMemory,
         shown: StreamMemory | None,
     ) -> tuple[Floats, Floats, list[Floats]]:
@@ -132,8 +135,8 @@ class OnnxStudent:
             "kind": np.array(kind),
             "paints": np.array(kind not in (SOURCE_KIND, FIRST_LEVEL_KIND)),
             "tokens": tokens,
-            "cosines": turned[0],
-            "sines": turned[1],
+            "cosines": self._turned[0],
+            "sines": self._turned[1],
         }
         before, after = own.before(), own.after()
         seen = slice(0) if shown is None else shown.all()
@@ -150,8 +153,8 @@ class OnnxStudent:
         for layer in range(self._facts.memory.layers):
             memory.write(layer, left[2 * layer], left[2 * layer + 1])
 
-    def _turned(self) -> tuple[Floats, Floats]:
-        """Cosines and sines of the frame's tokens, T E/2 each."""
+    def _turns_now(self) -> tuple[Floats, Floats]:
+        """Cosines and sines of the next frame's tokens, T E/2 each."""
         width = axis_widths(self._facts.memory.head_width)[0]
         time = np.repeat(turns(np.array([self._shown.now]), width), len(self._space), axis=0)
         whole = np.concatenate([time, self._space], axis=1)
@@ -168,8 +171,8 @@ class OnnxStudent:
         )
         return np.concatenate(parts, axis=1)
 
-    def _fresh(self, like: Floats) -> Floats:
-        return self._noise.standard_normal(like.shape, np.float32)
+    def _fresh(self) -> Floats:
+        return self._noise.standard_normal((self._facts.memory.tokens, 3 * self._facts.patch**2), np.float32)
 
     def _folded(self, picture: Floats) -> Floats:
         """H W C → T C·P: the patches, channel by channel, as the pixel codec has them."""

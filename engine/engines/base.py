@@ -41,7 +41,7 @@ class EngineSettings:
     prompt: str | None = None
     compile: bool = False
     fp8: bool = False
-    budget_ms: float = 80.0
+    budget_ms: float = 100.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -130,18 +130,24 @@ class MiniEngine:
 
     def _render(self, frame: Pixels, pose: Pose, level: Level) -> tuple[Rendered, float | None]:
         """And the seconds that the student was waited for, if it was asked."""
-        depth = self._take(frame)
-        if depth is None or self._scene is None:
-            return Rendered(frame, IDENTITY), None
         shown = wider(pose, self._settings.subject_distance_m)
         now = self._clock()
-        if self._painter is not None:
-            self._painter.take(frame, depth, shown)
-        if self._painter is None or self._painter.idles(level, now):
+        scene = self._scene_for(frame)
+        painter = self._painter
+        if painter is not None:
+            painter.look(frame, shown)
+            if not is_still(shown):
+                painter.begin(level, now)
+        depth = None if scene is None else self._depth_of(scene, frame)
+        if scene is None or depth is None:
+            return Rendered(frame, IDENTITY), None
+        if painter is not None:
+            painter.take(depth)
+        if painter is None or painter.idles(level, now):
             if is_still(pose):
                 return Rendered(frame, IDENTITY), None
-            return Rendered(_opaque(self._scene.draw_seen(shown)), shown), None
-        return self._paint(self._scene, self._painter, frame, shown, level, now)
+            return Rendered(_opaque(scene.draw_seen(shown)), shown), None
+        return self._paint(scene, painter, frame, shown, level, now)
 
     def _paint(
         self, scene: Scene, painter: Painter, frame: Pixels, pose: Pose, level: Level, now: float
@@ -150,8 +156,6 @@ class MiniEngine:
             painter.rest()
             return Rendered(frame, IDENTITY), None
         assert self._delivery is not None
-        if not is_still(pose):
-            painter.begin(level, now)
         base = scene.draw_seen(pose)
         small = self._delivery.small(base)
         if is_still(pose):
@@ -165,23 +169,34 @@ class MiniEngine:
         picture = self._delivery.draw(base, small, painter.correction(small, now))
         return Rendered(picture, pose), student_s
 
-    def _take(self, frame: Pixels) -> Depth | None:
-        """The frame's depth, with the frame in the scene; None where there is no depth to be had."""
+    def _scene_for(self, frame: Pixels) -> Scene | None:
+        """For frames of this size; None where there is no depth to be had."""
         if self._estimator_for is None:
             return None
         size = (frame.shape[1], frame.shape[0])
-        try:
-            if self._scene is None or self._scene.size != size:
+        if self._scene is None or self._scene.size != size:
+            try:
                 self._scene = Scene(size, self._settings, self._estimator_for(*size))
-                if self._painter is not None:
-                    self._painter.reset()
-                    self._delivery = Delivery(size, self._painter.size)
-            return self._scene.take(frame)
+            except FAILURES as error:
+                self._do_without_depth(error)
+                return None
+            if self._painter is not None:
+                self._painter.reset()
+                self._delivery = Delivery(size, self._painter.size)
+        return self._scene
+
+    def _depth_of(self, scene: Scene, frame: Pixels) -> Depth | None:
+        """The frame's, with the frame in the scene; None where there is none to be had."""
+        try:
+            return scene.take(frame)
         except FAILURES as error:
-            log.warning("no depth, so moves show a flat picture, as the planar engine does: %s", error)
-            self._trouble = f"and no depth: {error}"
-            self._estimator_for = self._scene = self._painter = None
+            self._do_without_depth(error)
             return None
+
+    def _do_without_depth(self, error: Exception) -> None:
+        log.warning("no depth, so moves show a flat picture, as the planar engine does: %s", error)
+        self._trouble = f"and no depth: {error}"
+        self._estimator_for = self._scene = self._painter = None
 
     def _do_without(self, error: Exception) -> None:
         """The painter stays until its last correction has faded."""

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -56,32 +56,40 @@ class Student(Protocol):
     @property
     def available_steps(self) -> tuple[int, ...]: ...
 
-    def step(self, source: Pixels, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted: ...
+    def see(self, source: Pixels) -> None: ...
+
+    def paint(self, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted:
+        """The frame that was seen last."""
 
     def reset(self) -> None: ...
 
     def re_anchor(self) -> None: ...
 
 
-class Pending(Protocol):
-    def result(self) -> Painted: ...
+Result = TypeVar("Result", covariant=True)
+
+
+class Pending(Protocol[Result]):
+    def result(self) -> Result: ...
 
 
 class Worker(Protocol):
-    """Does something beside its caller, as an executor of one thread does."""
+    """Does one thing after the other beside its caller, as an executor of one thread does."""
 
-    def submit(self, what: Callable[[], Painted], /) -> Pending: ...
+    def submit(self, what: Callable[[], Result], /) -> Pending[Result]: ...
 
 
 class Painter:
-    """Frame after frame: ``take``, then either ``rest`` or ``begin``, ``paint`` and ``correction``. Between
-    ``begin`` and ``paint`` the caller may do something else: the student paints meanwhile.
+    """Frame after frame: ``look`` and ``take``, then either ``rest`` or ``paint`` and ``correction``. From
+    ``begin``, which comes any time between ``look`` and ``paint``, the student works beside its caller.
     """
 
     def __init__(self, student: Student, settings: EngineSettings, clock: Clock, worker: Worker) -> None:
         self.size = student.size
         self._worker = worker
-        self._begun: Pending | None = None
+        self._seen: Pending[None] | None = None
+        self._begun: Pending[Painted] | None = None
+        self._has_depth = False  # the hints' maker, of the newest frame
         self.failed: Exception | None = None
         self._student = student
         self._clock = clock
@@ -118,8 +126,8 @@ class Painter:
         """Why it does not paint, though it could; empty if it does."""
         return "its picture went wrong" if now < self._rests_until else ""
 
-    def take(self, frame: Pixels, depth: Depth, pose: Pose) -> None:
-        """The newest frame H W 3 with its depth, to be painted from ``pose``."""
+    def look(self, frame: Pixels, pose: Pose) -> None:
+        """The newest frame H W 3, to be painted from ``pose``."""
         small = shrunk(frame, self.size)
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / np.float32(255)
         thumbnail = cv2.resize(grey, THUMBNAIL, interpolation=cv2.INTER_AREA)
@@ -127,12 +135,20 @@ class Painter:
             self.reset()
         self._thumbnail = thumbnail
         self._frame, self._pose = small, pose
+        self._seen = self._begun = None
+        self._has_depth = False
         height, width = frame.shape[:2]
         self._lens = Intrinsics.from_horizontal_fov(width, height, self._fov).scaled(*self.size)
         if self._corrections is None:
             self._corrections = Corrections(self._lens, self._distance_m)
+
+    def take(self, depth: Depth) -> None:
+        """The newest frame's."""
         inverse_depth = cv2.resize(scaled(depth, self._distance_m).inverse_depth, self.size)
-        self._hints = self._hint_maker.step(small, inverse_depth, self._lens, pose)
+        self._hint_maker.take(self._frame, inverse_depth)
+        self._has_depth = True
+        if self._seen is not None:
+            self._go_on(self._seen)
 
     def idles(self, level: Level, now: float) -> bool:
         """Whether there is nothing to do at this level: no painting, and no correction left to fade."""
@@ -144,9 +160,10 @@ class Painter:
             self._corrections.rest()
 
     def begin(self, level: Level, now: float) -> None:
-        """Sets the student to work, if it is this frame's turn."""
+        """Sets the student to work, if it is this frame's turn: first on what it is shown, which needs no
+        depth.
+        """
         assert self._corrections is not None
-        self._begun = None
         if not self._paints(level, now):
             return
         self._turn += 1
@@ -156,9 +173,20 @@ class Painter:
             self._student.reset()
             self._watch.reset()
         self._student.steps = level.steps
-        self._begun = self._worker.submit(
-            partial(self._student.step, self._frame, self._hints, self._pose, self._lens)
-        )
+        self._seen = self._worker.submit(partial(self._student.see, self._frame))
+        if self._has_depth:
+            self._go_on(self._seen)
+
+    def _go_on(self, seen: Pending[None]) -> None:
+        """With painting. The hints are made here: two threads of Python would only wait for one another."""
+        hints = self._hint_maker.draw(self._lens, self._pose)
+        pose, lens = self._pose, self._lens
+
+        def painted() -> Painted:
+            seen.result()  # which may have failed
+            return self._student.paint(hints, pose, lens)
+
+        self._begun = self._worker.submit(painted)
 
     def paint(self, delivery: Delivery, small: Small, level: Level, now: float) -> float | None:
         """Corrects the base by what was begun; the seconds that it had to be waited for."""

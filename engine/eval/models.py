@@ -148,11 +148,11 @@ class _AtSteps:
     def __init__(self, student: Student, steps: int) -> None:
         self.size, self.steps, self.available_steps = student.size, steps, (steps,)
         self._student = student
-        self.reset, self.re_anchor = student.reset, student.re_anchor
+        self.see, self.reset, self.re_anchor = student.see, student.reset, student.re_anchor
 
-    def step(self, source: Pixels, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted:
+    def paint(self, hints: Hints, pose: Pose, source_lens: Intrinsics) -> Painted:
         self._student.steps = self.steps
-        return self._student.step(source, hints, pose, source_lens)
+        return self._student.paint(hints, pose, source_lens)
 
 
 def _shrunk(shot: Shot, size: tuple[int, int]) -> Shot:

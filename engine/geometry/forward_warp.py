@@ -74,7 +74,7 @@ class Projection:
         return q1 / q3, q2 / q3, q3
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _turned_pixels(turn: bytes, height: int, width: int) -> Floats:
     """3 by h·w: a matrix times every pixel; within a frame, the same again and again."""
     turned: Floats = np.frombuffer(turn).reshape(3, 3).astype(np.float32) @ _pixels(height, width)

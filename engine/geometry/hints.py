@@ -47,27 +47,36 @@ class HintMaker:
         self._renderer = LayerRenderer(self._size, self._size)
 
     def step(self, frame: Pixels, inverse_depth_m: Floats, source: Intrinsics, pose: Pose) -> Hints:
-        """Of the next ``frame`` H W 3, its inverse depth H W in 1/m, its lens, and the pose wanted."""
+        """Of the next frame: ``take`` and ``draw``."""
+        self.take(frame, inverse_depth_m)
+        return self.draw(source, pose)
+
+    def take(self, frame: Pixels, inverse_depth_m: Floats) -> None:
+        """The next ``frame`` H W 3 and its inverse depth H W in 1/m."""
         if frame.shape != (*self._size[::-1], 3) or inverse_depth_m.shape != self._size[::-1]:
             raise ValueError(
                 f"frame and depth are {self._size[1]} rows of {self._size[0]}, "
                 f"not {frame.shape} and {inverse_depth_m.shape}"
             )
-        inverse_depth = np.maximum(inverse_depth_m, np.float32(FARTHEST))
-        opaque = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)
-        front = foreground_of(inverse_depth)
-        self._background.update(opaque, frame, inverse_depth, front)
-        rotated = self._turned(frame, source, pose)
+        self._frame = frame
+        self._opaque = cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA)
+        self._inverse_depth = np.maximum(inverse_depth_m, np.float32(FARTHEST))
+        self._front = foreground_of(self._inverse_depth)
+        self._background.update(self._opaque, frame, self._inverse_depth, self._front)
+
+    def draw(self, source: Intrinsics, pose: Pose) -> Hints:
+        """Of the newest frame, taken by the lens ``source``, as wanted from ``pose``."""
+        rotated = self._turned(self._frame, source, pose)
         if is_still(pose):
             return Hints(rotated, rotated, self._turned(self._all_seen, source, pose, cv2.BORDER_CONSTANT))
-        share, small_share = front.view(np.uint8) * np.uint8(255), front.astype(np.float32)
+        share, small_share = self._front.view(np.uint8) * np.uint8(255), self._front.astype(np.float32)
         layers = Layers.of(
-            opaque,
-            frame,
+            self._opaque,
+            self._frame,
             share,
             (0, 0),
             small_share,
-            front_depth(inverse_depth, small_share),
+            front_depth(self._inverse_depth, small_share),
             self._background.plate(),
         )
         picture = self._renderer.draw(layers, source, pose)

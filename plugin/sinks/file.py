@@ -110,7 +110,7 @@ def _add_h264(container: OutputContainer, output: OutputFormat) -> VideoStream:
     seconds_between_keyframes = 1
     stream = container.add_stream("libx264", rate=output.rate)
     stream.width, stream.height, stream.pix_fmt = output.width, output.height, "nv12"
-    stream.options = {"preset": "superfast", "crf": str(CONSTANT_RATE_FACTOR)}
+    stream.options = {"preset": "ultrafast", "crf": str(CONSTANT_RATE_FACTOR)}
     context = stream.codec_context
     context.time_base = Fraction(1) / output.rate
     context.gop_size = max(1, round(output.rate * seconds_between_keyframes))

@@ -26,6 +26,7 @@ def config(**changes: object) -> SessionConfig:
         "source": {"kind": "pattern", "width": 640, "height": 360},
         "sinks": [{"kind": "memory"}],
         "output": {"width": 640, "height": 360},
+        "engine": {"name": "planar"},
         "osc": {"port": free_port()},
         "web": {"enabled": False},
     }

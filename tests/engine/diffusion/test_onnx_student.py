@@ -48,7 +48,8 @@ class Shot:
     lens: Intrinsics
 
     def step(self, student: OnnxStudent) -> Painted:
-        return student.step(self.source, self.hints, self.pose, self.lens)
+        student.see(self.source)
+        return student.paint(self.hints, self.pose, self.lens)
 
 
 def random_model(config: ModelConfig, amount: float = 0.1) -> PairTransformer:
@@ -307,7 +308,8 @@ width, height = student.size
 frame = np.zeros((height, width, 3), np.uint8)
 hints = Hints(frame, frame, np.ones((height, width), np.float32))
 lens = Intrinsics.from_horizontal_fov(width, height, 1.0)
-print(np.isfinite(student.step(frame, hints, Pose(), lens).pixels).all())
+student.see(frame)
+print(np.isfinite(student.paint(hints, Pose(), lens).pixels).all())
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert (ran.stdout.strip(), ran.stderr) == ("True", "")

@@ -83,8 +83,11 @@ class Fake:
     def __call__(self, weights):
         return self
 
-    def step(self, source, hints, pose, source_lens):
-        assert source.shape == hints.warped.shape == (*MODEL[::-1], 3)
+    def see(self, source):
+        self.seen = source
+
+    def paint(self, hints, pose, source_lens):
+        assert self.seen.shape == hints.warped.shape == (*MODEL[::-1], 3)
         assert (source_lens.width, source_lens.height) == MODEL
         self.clock.now += self.step_s * self.steps
         self.painted.append((pose, self.steps))
@@ -233,7 +236,7 @@ def test_a_student_that_fails_on_air_fades_out_to_engine_depth(engine, clock, fa
     def fail(*_):
         raise EngineError("the network gave up")
 
-    fake.step = fail
+    fake.paint = fail
     with caplog.at_level(logging.WARNING):
         after = [rendered.pixels for rendered in run(engine, clock, source.colour, [TRUCK] * 12)]
     steps = np.abs(np.diff([before.mean(), *(one.mean() for one in after)]))

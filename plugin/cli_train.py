@@ -24,6 +24,10 @@ LINE_EVERY_S = 20.0  # where there is no terminal
 
 Data = Annotated[Path, typer.Option(help="Rendered or published scenes, with the folders train and heldout.")]
 Out = Annotated[Path, typer.Option(help="The run's folder: logs, strips, checkpoints, weights.")]
+Latents = Annotated[
+    Path | None,
+    typer.Option(help="A folder to keep encoded clips in, for a large codec; clips are not augmented then."),
+]
 Steps = Annotated[int | None, typer.Option(help="End after so many steps in all.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the weights, the samples and the noise.")]
 
@@ -53,6 +57,7 @@ def teacher(
     loop_share: Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)] = None,
     weights: Annotated[str | None, typer.Option(help="Imported weights to begin with.")] = None,
     codec: Annotated[str | None, typer.Option(help="Imported weights of the VAE.")] = None,
+    latents: Latents = None,
     trainable: Annotated[
         Literal["all", "attention", "camera"], typer.Option(help="Which weights may change.")
     ] = "all",
@@ -89,6 +94,7 @@ def teacher(
         stride=stride,
         weights=weights,
         codec=codec,
+        latents=latents,
         estimated_depth=not true_depth,
         workers=workers,
         seed=seed,
@@ -118,6 +124,7 @@ def student(
     weights: Annotated[str | None, typer.Option(help="The student to begin with; init: the teacher.")] = None,
     size: Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")] = "mini",
     codec: Annotated[str | None, typer.Option(help="Imported weights of the VAE.")] = None,
+    latents: Latents = None,
     chunk: Annotated[int | None, typer.Option(help="Latent frames at a time.", min=1)] = None,
     denoising: Annotated[
         int | None, typer.Option("--steps", help="Denoising steps of the student.", min=1)
@@ -198,6 +205,7 @@ def student(
         known,
         weights=weights,
         codec=codec,
+        latents=latents,
         how=_replaced(known.how, of_stage, stage),
         streaming=Streaming(chunk=chunk, steps=denoising, window=window, attention_sink=sink),
         stride=stride,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from engine.model.camera_encoder import plucker_rays
 from engine.model.codec import Codec
 from engine.model.config import ModelConfig
 from engine.train.clips import ClipSettings, Example, example, start_worker
+from engine.train.latent_cache import LatentCache, encoded
 
 AHEAD = 3  # batches in the making
 
@@ -90,8 +92,11 @@ class Collator:
         seed: int,
         shift: float,
         dropped: Dropped,
+        latents: Path | None = None,
     ) -> None:
+        """``latents``: a folder in which encoded clips are kept."""
         self._config, self._codec, self._device = config, codec, device
+        self._cache = None if latents is None else LatentCache(codec, latents)
         self._seed, self._shift, self._dropped = seed, shift, dropped
 
     @torch.no_grad()
@@ -133,8 +138,11 @@ class Collator:
 
     def _encode(self, pictures: np.ndarray) -> Tensor:
         """… T H W 3 bytes → … F C h w."""
-        video = self._uploaded(pictures).float() / 127.5 - 1
-        latents = self._codec.encode(video.flatten(0, -5).movedim(-1, 2)).float()
+        clips = pictures.reshape(-1, *pictures.shape[-4:])
+        if self._cache is None:
+            latents = encoded(self._codec, clips, self._device)
+        else:
+            latents = self._cache.encode(clips, self._device)
         return latents.view(*pictures.shape[:-4], *latents.shape[1:])
 
     def _camera(self, made: list[Example], like: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -100,7 +100,7 @@ class Distill:
 class StudentSettings:
     """``teacher`` and ``weights``, the student to begin with, are names or files; None: the teacher's own.
 
-    ``frames`` are latent ones, ``weighting`` is the teacher's. ``how`` says which stage this is.
+    ``frames`` are latent ones, ``weighting`` and ``latents`` are the teacher's. ``how`` says which stage.
     """
 
     data: Path
@@ -119,6 +119,7 @@ class StudentSettings:
     loop_share: float = 0.2
     identity_share: float = 0.05
     augment: bool = True
+    latents: Path | None = None
     estimated_depth: bool = True
     seed: int = 0
     workers: int = 1
@@ -171,6 +172,7 @@ class StudentTask:
             seed=settings.seed,
             shift=self.shift,
             dropped=Dropped(),
+            latents=settings.latents,
         )
         self._supply = Supply(
             self._clip_settings(),
@@ -282,7 +284,7 @@ class StudentTask:
             seed=settings.seed,
             loop_share=settings.loop_share,
             identity_share=settings.identity_share,
-            augment=settings.augment,
+            augment=settings.augment and settings.latents is None,
             hints=bool(config.hint_channels),
             estimated_depth=settings.estimated_depth,
         )

@@ -58,7 +58,9 @@ class TeacherSettings:
     """``frames`` are latent ones, ``stride`` the recording's frames from one picture to the next.
 
     ``weighting``: whether all noise levels ask alike for the velocity, or for the clean picture. ``motion``
-    is MODEL.md's α. ``weights`` and ``codec`` are names or files of imported weights to start from.
+    is MODEL.md's α. ``latents`` is a folder in which encoded clips are kept; they are not augmented then, or
+    they would never come again. ``weights`` and ``codec`` are names or files of imported weights to start
+    from.
     """
 
     data: Path
@@ -75,6 +77,7 @@ class TeacherSettings:
     loop_share: float = 0.2
     identity_share: float = 0.05
     augment: bool = True
+    latents: Path | None = None
     dropped: Dropped
     trainable: Trainable = "all"
     weights: str | None = None
@@ -159,6 +162,7 @@ class TeacherTask:
             seed=settings.seed,
             shift=settings.shift,
             dropped=settings.dropped,
+            latents=settings.latents,
         )
         self._supply = Supply(
             ClipSettings(
@@ -170,7 +174,7 @@ class TeacherTask:
                 seed=settings.seed,
                 loop_share=settings.loop_share,
                 identity_share=settings.identity_share,
-                augment=settings.augment,
+                augment=settings.augment and settings.latents is None,
                 hints=bool(self._config.hint_channels),
                 estimated_depth=settings.estimated_depth,
             ),

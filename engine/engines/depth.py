@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -52,6 +52,7 @@ class Estimator(Protocol):
 
 
 EstimatorFor = Callable[[int, int], Estimator]  # of the frames' width and height
+Made = TypeVar("Made")
 
 
 class DepthEngine:
@@ -60,8 +61,7 @@ class DepthEngine:
         self.chunk = 1
         self.size: tuple[int, int] | None = None
         self._settings = settings
-        self._estimator_for: EstimatorFor | None = estimator_for
-        self._scene: Scene | None = None
+        self._scenes = Scenes(settings, estimator_for)
 
     def warmup(self, progress: Progress) -> None:
         """Loads the network and renders a picture with it. Without weights, the engine is the planar one."""
@@ -76,32 +76,51 @@ class DepthEngine:
         return [self._render(frame, pose) for frame, pose in zip(frames, poses, strict=True)]
 
     def reset(self) -> None:
-        if self._scene is not None:
-            self._scene.reset()
+        self._scenes.reset()
 
     def report(self) -> Report:
         return NOTHING_TO_REPORT
 
     def _render(self, frame: Pixels, pose: Pose) -> Rendered:
-        scene = self._scene_taking(frame)
-        if scene is None or is_still(pose):
+        scene = self._scenes.of(frame)
+        if scene is None or self._scenes.take(frame) is None or is_still(pose):
             return Rendered(frame, IDENTITY)
         shown = wider(pose, self._settings.subject_distance_m)
         return Rendered(scene.draw(shown), shown)
 
-    def _scene_taking(self, frame: Pixels) -> Scene | None:
-        """The scene with this frame in it; None where there is no depth to be had."""
-        if self._estimator_for is None:
-            return None
+
+class Scenes:
+    """The scene that frames are taken into, a new one when their size changes; none once depth has failed."""
+
+    def __init__(self, settings: EngineSettings, estimator_for: EstimatorFor) -> None:
+        self.failure: Exception | None = None
+        self._settings, self._estimator_for = settings, estimator_for
+        self._scene: Scene | None = None
+
+    def of(self, frame: Pixels) -> Scene | None:
+        """For frames of this size."""
         size = (frame.shape[1], frame.shape[0])
+        if self.failure is None and (self._scene is None or self._scene.size != size):
+            self._scene = self._tried(lambda: Scene(size, self._settings, self._estimator_for(*size)))
+        return self._scene
+
+    def take(self, frame: Pixels) -> Depth | None:
+        """The newest frame, into its scene."""
+        scene = self.of(frame)
+        return None if scene is None else self._tried(lambda: scene.take(frame))
+
+    def reset(self) -> None:
+        """Forget: the next frame belongs to another picture."""
+        if self._scene is not None:
+            self._scene.reset()
+
+    def _tried(self, what: Callable[[], Made]) -> Made | None:
         try:
-            if self._scene is None or self._scene.size != size:
-                self._scene = Scene(size, self._settings, self._estimator_for(*size))
-            self._scene.take(frame)
+            return what()
         except FAILURES as error:
             log.warning("no depth, so moves show a flat picture, as the planar engine does: %s", error)
-            self._estimator_for = self._scene = None
-        return self._scene
+            self.failure, self._scene = error, None
+            return None
 
 
 class Scene:

@@ -23,12 +23,12 @@ import numpy as np
 from engine.camera.geometry import IDENTITY, Pose
 from engine.engines.base import EngineSettings, Progress, Rendered, Report
 from engine.engines.budget import Budget, Costs, Level, levels_of
-from engine.engines.depth import FAILURES, EstimatorFor, Scene, wider
+from engine.engines.depth import EstimatorFor, Scene, Scenes, wider
 from engine.engines.painter import STUDENT_FAILURES, Clock, Painter, Student, Worker
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.delivery import Delivery
-from engine.geometry.depth_estimator import Depth, DepthEstimator
+from engine.geometry.depth_estimator import DepthEstimator
 from engine.geometry.forward_warp import is_still
 from engine.geometry.pictures import Bytes
 
@@ -81,10 +81,9 @@ class MiniEngine:
         self.size: tuple[int, int] | None = None
         self._settings = settings
         self._clock = clock
-        self._estimator_for: EstimatorFor | None = estimator_for
+        self._scenes = Scenes(settings, estimator_for)
         self._student_for = student_for
         self._worker: Worker = worker or ThreadPoolExecutor(1, "student")
-        self._scene: Scene | None = None
         self._painter: Painter | None = None
         self._delivery: Delivery | None = None
         self._budget: Budget | None = None
@@ -107,14 +106,15 @@ class MiniEngine:
         return [self._step(frame, pose) for frame, pose in zip(frames, poses, strict=True)]
 
     def reset(self) -> None:
-        if self._scene is not None:
-            self._scene.reset()
+        self._scenes.reset()
         if self._painter is not None:
             self._painter.reset()
 
     def report(self) -> Report:
         health = {} if self._painter is None else self._painter.health()
         trouble = self._trouble or ("" if self._painter is None else self._painter.trouble(self._clock()))
+        if self._scenes.failure is not None:
+            trouble = f"and no depth: {self._scenes.failure}"
         if trouble:
             return Report(level=f"{NO_STUDENT.text()}: {trouble}", health=health)
         return Report(level="" if self._budget is None else self._budget.text(), health=health)
@@ -132,13 +132,13 @@ class MiniEngine:
         """And the seconds that the student was waited for, if it was asked."""
         shown = wider(pose, self._settings.subject_distance_m)
         now = self._clock()
-        scene = self._scene_for(frame)
-        painter = self._painter
+        scene = self._scenes.of(frame)
+        painter = self._painter_for(scene)
         if painter is not None:
             painter.look(frame, shown)
             if not is_still(shown):
                 painter.begin(level, now)
-        depth = None if scene is None else self._depth_of(scene, frame)
+        depth = self._scenes.take(frame)
         if scene is None or depth is None:
             return Rendered(frame, IDENTITY), None
         if painter is not None:
@@ -169,34 +169,14 @@ class MiniEngine:
         picture = self._delivery.draw(base, small, painter.correction(small, now))
         return Rendered(picture, pose), student_s
 
-    def _scene_for(self, frame: Pixels) -> Scene | None:
-        """For frames of this size; None where there is no depth to be had."""
-        if self._estimator_for is None:
+    def _painter_for(self, scene: Scene | None) -> Painter | None:
+        """Of what the scene shows; None: nothing is painted where there is no depth to be had."""
+        if scene is None or self._painter is None:
             return None
-        size = (frame.shape[1], frame.shape[0])
-        if self._scene is None or self._scene.size != size:
-            try:
-                self._scene = Scene(size, self._settings, self._estimator_for(*size))
-            except FAILURES as error:
-                self._do_without_depth(error)
-                return None
-            if self._painter is not None:
-                self._painter.reset()
-                self._delivery = Delivery(size, self._painter.size)
-        return self._scene
-
-    def _depth_of(self, scene: Scene, frame: Pixels) -> Depth | None:
-        """The frame's, with the frame in the scene; None where there is none to be had."""
-        try:
-            return scene.take(frame)
-        except FAILURES as error:
-            self._do_without_depth(error)
-            return None
-
-    def _do_without_depth(self, error: Exception) -> None:
-        log.warning("no depth, so moves show a flat picture, as the planar engine does: %s", error)
-        self._trouble = f"and no depth: {error}"
-        self._estimator_for = self._scene = self._painter = None
+        if self._delivery is None or self._delivery.size != scene.size:
+            self._painter.reset()
+            self._delivery = Delivery(scene.size, self._painter.size)
+        return self._painter
 
     def _do_without(self, error: Exception) -> None:
         """The painter stays until its last correction has faded."""
@@ -212,7 +192,7 @@ class MiniEngine:
         for number, count in enumerate(steps):
             progress(0.2 + 0.8 * number / len(steps), f"measuring this machine: {Level(count).text()}")
             spent = [self._measured(frame, 0.1 + 0.01 * at, count) for at in range(MEASURED_FRAMES)]
-            if self._trouble:
+            if self._trouble or self._scenes.failure is not None:
                 return
             rest_s += [rest for rest, _ in spent[1:]]
             student_s[count] = float(np.median([student for _, student in spent[MEASURED_FRAMES // 2 :]]))

@@ -130,7 +130,7 @@ class Delivery:
     """From the ``model``'s size (width, height) to ``size``."""
 
     def __init__(self, size: Size, model: Size) -> None:
-        self._size, self._model = size, model
+        self.size, self._model = size, model
         self._fine = (min(size[0], FINER * model[0]), min(size[1], FINER * model[1]))
         self._buffers = Buffers()
         self._aligner = Aligner(model)
@@ -142,7 +142,7 @@ class Delivery:
 
     def correction(self, painted: Floats, small: Small) -> Correction:
         """What makes the base the picture that was painted, h w 3 in 0…255."""
-        if self._size == self._model:  # there is no detail to keep
+        if self.size == self._model:  # there is no detail to keep
             none = Correction.none(self._model)
             return Correction(painted - small.colour, np.zeros_like(none.trust), none.offset)
         offset = self._aligner.offset(painted, small.colour)
@@ -157,7 +157,7 @@ class Delivery:
             small = small.moved(correction.offset)
             base = self._moved(base, correction.offset)
         painted = small.colour + correction.colour
-        if self._size == self._model:
+        if self.size == self._model:
             return _levels(painted)
         kept = np.rint(255 * np.clip(self._finer(correction.trust), 0, 1))  # as bytes will be multiplied by
         added = self._finer(correction.colour)
@@ -165,10 +165,10 @@ class Delivery:
         return self._combined(base, kept.astype(np.uint8), added)
 
     def _moved(self, base: Bytes, offset: Floats) -> Bytes:
-        width, height = self._size
-        scale = np.array([one / cell for one, cell in zip(self._size, self._model, strict=True)], np.float32)
+        width, height = self.size
+        scale = np.array([one / cell for one, cell in zip(self.size, self._model, strict=True)], np.float32)
         large = self._buffers.floats("offset", height, width, 2)
-        cv2.resize(offset * scale, self._size, dst=large)
+        cv2.resize(offset * scale, self.size, dst=large)
         found = self._buffers.bytes("moved", *base.shape)
         cv2.remap(base, large, None, RELATIVELY, dst=found, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         return found
@@ -179,12 +179,12 @@ class Delivery:
         picture = self._buffers.bytes("picture", height, width, 4)
         np.copyto(picture, base)
         share = self._buffers.bytes("share", height, width)
-        cv2.resize(kept, self._size, dst=share)
+        cv2.resize(kept, self.size, dst=share)
         part = self._part(kept < 255)
         multiplied(base[part], share[part], picture[part])
         large = self._buffers.bytes("added", height, width, 8).view(np.int16)  # four channels are faster
         whole = np.rint(cv2.merge([*cv2.split(added), np.zeros(kept.shape, np.float32)]))
-        cv2.resize(whole.astype(np.int16), self._size, dst=large)
+        cv2.resize(whole.astype(np.int16), self.size, dst=large)
         cv2.add(picture, large, dst=picture, dtype=cv2.CV_8U)
         out: Bytes = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB)
         return out
@@ -192,7 +192,7 @@ class Delivery:
     def _part(self, cells: Mask) -> tuple[slice, slice]:
         """Rows and columns of the picture that are enlarged from these cells of the finer grid."""
         left, top, columns, rows = cv2.boundingRect(cells.view(np.uint8))
-        across, down = (side / fine for side, fine in zip(self._size, self._fine, strict=True))
+        across, down = (side / fine for side, fine in zip(self.size, self._fine, strict=True))
         return (
             slice(max(0, int((top - 1) * down)), int((top + rows + 1) * down) + 1),
             slice(max(0, int((left - 1) * across)), int((left + columns + 1) * across) + 1),

@@ -283,6 +283,26 @@ def test_a_move_fired_over_osc_is_seen_in_obs(obs, sidecar, wait_for):
     reaches_full_rate(measure)
 
 
+def test_beside_obs_the_student_does_what_it_can_and_the_output_keeps_its_rate(obs, sidecar, wait_for):
+    add_to_scene(obs.client, "obs-media", port=sidecar["media_port"])
+    wait_for(lambda: state_of(sidecar["web_port"]).get("source", {}).get("frames", 0) > 90, 60, "live source")
+    levels = set()
+
+    def measure() -> float:
+        send_osc(sidecar["osc_port"], "/realcam/preset/arc-left/go", 1.0, 2.0)
+        began, first = time.monotonic(), state_of(sidecar["web_port"])["output"]["sent"]
+        while time.monotonic() < began + 3:
+            levels.add(state_of(sidecar["web_port"])["engine"]["detail"])
+            time.sleep(0.1)
+        send_osc(sidecar["osc_port"], "/realcam/home", 1.0, 1.0)
+        return (state_of(sidecar["web_port"])["output"]["sent"] - first) / (time.monotonic() - began)
+
+    reaches_full_rate(measure)
+    print(levels)
+    assert levels
+    assert all(level.startswith(("student", "depth only: the machine is busy")) for level in levels)
+
+
 def test_a_change_of_the_scene_collection_releases_the_tap_and_brings_it_back(obs, wait_for):
     with open_tap(obs) as tap:
         next(tap.decode(video=0))

@@ -157,6 +157,44 @@ def test_a_camera_at_rest_passes_frames_on_and_the_student_rests(engine, clock, 
     assert not fake.painted
 
 
+class AtOnce:
+    """A worker that has always done its work."""
+
+    def submit(self, what):
+        done = what()
+        return SimpleNamespace(result=lambda: done)
+
+
+@pytest.mark.parametrize(
+    ("pose", "order"),
+    [
+        (TRUCK, ["seen", "depth", "painted"]),
+        (Pose.from_angles(pan=0.6), ["depth", "seen", "painted"]),  # only the base tells that it looks past
+    ],
+)
+def test_the_student_sees_a_frame_while_its_depth_is_estimated(source, fake, clock, pose, order):
+    truth, done = Truth(source, clock), []
+    for actor, name, what in (
+        (truth, "estimate", "depth"),
+        (fake, "see", "seen"),
+        (fake, "paint", "painted"),
+    ):
+        setattr(actor, name, noting(getattr(actor, name), done, what))
+    engine = MiniEngine(SETTINGS, fake, truth, clock, AtOnce())
+    engine.warmup(lambda share, what: None)
+    done.clear()
+    run(engine, clock, source.colour, [pose])
+    assert done == order
+
+
+def noting(act, done, what):
+    def noted(*given):
+        done.append(what)
+        return act(*given)
+
+    return noted
+
+
 def test_a_turn_that_stays_inside_the_picture_is_left_to_the_compositor(engine, clock, fake, source):
     rendered = run(engine, clock, source.colour, [TURN_IN])[0]
     assert rendered.pixels is source.colour and rendered.pose == IDENTITY

@@ -6,6 +6,7 @@ Knows nothing of losses, data or files.
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -86,7 +87,9 @@ def joined_world() -> Iterator[World]:
     dist.init_process_group("nccl" if has_gpu else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
+        dist.barrier()  # nobody leaves while another still talks to them
     finally:
+        gc.collect()  # a group that a forgotten model still holds would end with the interpreter: too late
         dist.destroy_process_group()
 
 

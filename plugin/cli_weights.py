@@ -113,6 +113,12 @@ def export(
         bool,
         typer.Option(help="Remember a frame as the last denoising step saw it, and spare a pass for it."),
     ] = False,
+    window: Annotated[
+        int | None, typer.Option(help="Frames that it sees at once; default: as it was trained.", min=2)
+    ] = None,
+    sink: Annotated[
+        int | None, typer.Option(help="First frames that it never forgets; default: as trained.", min=0)
+    ] = None,
 ) -> None:
     """Turn a student into what runs without PyTorch: `run --engine student --weights FILE.onnx`."""
     from engine.diffusion.export import export_student
@@ -122,7 +128,12 @@ def export(
         raise ConfigError(f"an exported student is called *.onnx, not {onnx_file.name!r}")
     with out.status(f"Exporting {escape(weights)} …"):
         export_student(
-            find_weights(weights), onnx_file, is_int8=int8, cache_from_last_step=cache_from_last_step
+            find_weights(weights),
+            onnx_file,
+            is_int8=int8,
+            cache_from_last_step=cache_from_last_step,
+            window=window,
+            attention_sink=sink,
         )
     out.print(
         f"Written to [bold]{escape(str(onnx_file))}[/], {_bytes(onnx_file.stat().st_size)}.", soft_wrap=True

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from engine.engines.base import BUDGET_MS
+
 
 class Strict(BaseModel):
     """Base of every user-facing model: unknown keys are errors, values are fixed."""
@@ -172,7 +174,7 @@ class EngineConfig(Strict):
     prompt: Path | None = None
     compile: bool = False
     fp8: bool = False
-    budget_ms: Annotated[float, Field(ge=10, le=10_000)] = 100.0
+    budget_ms: Annotated[float, Field(ge=10, le=10_000)] = BUDGET_MS
     delay_ms: Annotated[float, Field(ge=0, le=10_000)] = 0.0
 
 

@@ -153,7 +153,7 @@ def _ndi() -> Iterable[Finding]:
 
 def _gpu() -> Iterable[Finding]:
     if not has_nvidia_gpu():
-        hint = "the planar engine needs none; the learned engines want an NVIDIA GPU"
+        hint = "no engine needs one, but for the student's larger models (wan-1.3b, wan2.2-5b)"
         yield Finding("GPU", "not needed", "no NVIDIA GPU", hint)
         return
     program = shutil.which("nvidia-smi")

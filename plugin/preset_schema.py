@@ -7,6 +7,7 @@ subject; the same key with ``_m`` takes metres instead.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -119,8 +120,9 @@ class Manner(Finite):
     on_end: OnEnd = "hold"
     next: str | None = None
 
+    @abstractmethod
     def to_move(self) -> Move | Choice:
-        raise NotImplementedError
+        """As the camera's director runs it."""
 
 
 class Pan(Manner):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,15 +29,27 @@ from engine.model.weights import load_transformer
 
 
 def export_student(
-    weights: Path, onnx_path: Path, *, is_int8: bool = True, cache_from_last_step: bool = False
+    weights: Path,
+    onnx_path: Path,
+    *,
+    is_int8: bool = True,
+    cache_from_last_step: bool = False,
+    window: int | None = None,
+    attention_sink: int | None = None,
 ) -> None:
     """Writes ``onnx_path``, whole or not at all. Raises :class:`WeightsError` if the weights are no mini's.
 
     With ``is_int8`` the blocks multiply in 8 bits: smaller, faster, and a little less exact. With
     ``cache_from_last_step`` the last denoising pass leaves what the target is remembered by; else a pass
-    of its own over the finished frame does, as in :func:`engine.diffusion.rollout.rollout`.
+    of its own over the finished frame does, as in :func:`engine.diffusion.rollout.rollout`. ``window`` and
+    ``attention_sink``, in frames, say what it remembers; None: as it was trained.
     """
     model, config = load_transformer(weights, "cpu", torch.float32)
+    config = replace(
+        config,
+        window=config.window if window is None else window,
+        attention_sink=config.attention_sink if attention_sink is None else attention_sink,
+    )
     for name, found, expected in (
         ("codec", config.codec, "pixel"),
         ("patch", config.patch, (1, 1, 1)),

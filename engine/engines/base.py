@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 from engine.camera.geometry import Pose
 from engine.frames import Pixels
 
+BUDGET_MS = 100.0  # ten pictures a second, between which the compositor reprojects
+
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
 
 
@@ -41,7 +43,7 @@ class EngineSettings:
     prompt: str | None = None
     compile: bool = False
     fp8: bool = False
-    budget_ms: float = 100.0
+    budget_ms: float = BUDGET_MS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

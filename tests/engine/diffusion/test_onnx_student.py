@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -62,7 +63,7 @@ def random_model(config: ModelConfig, amount: float = 0.1) -> PairTransformer:
     return model
 
 
-def exported(folder: Path, model: PairTransformer, config: ModelConfig, **kwargs: bool) -> Path:
+def exported(folder: Path, model: PairTransformer, config: ModelConfig, **kwargs: Any) -> Path:
     weights = folder / "student.safetensors"
     save_weights(weights, model.state_dict(), config_metadata(config))
     export_student(weights, folder / "student.onnx", **kwargs)
@@ -252,6 +253,21 @@ def test_shares_are_of_the_generated_the_rotated_and_the_warped_picture(tmp_path
     ) / ((1 - FIRST_SHARE) / 2)
     hints = (shot.hints.warped, shot.hints.rotated)
     assert all(abs(np.corrcoef(generated.ravel(), hint.ravel())[0, 1]) < 0.2 for hint in hints)
+
+
+def test_it_may_remember_more_or_less_than_it_was_trained_to(tmp_path: Path) -> None:
+    model, given, made = random_model(SMALL), shots(8), []
+    for name, config, asked in (
+        ("asked", SMALL, {"window": 5, "attention_sink": 1}),
+        ("trained", replace(SMALL, window=5, attention_sink=1), {}),
+        ("other", SMALL, {}),
+    ):
+        (folder := tmp_path / name).mkdir()
+        path = exported(folder, model, config, **asked)
+        made.append(np.stack(onnx_painted(OnnxStudent(path), given, 0)))
+    asked_for, trained, other = made
+    np.testing.assert_array_equal(asked_for, trained)
+    assert np.abs(asked_for - other).max() > 0
 
 
 def test_steps_are_those_of_the_file_or_a_part_of_them(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.geometry.pictures import Bytes, Corner, Floats, Size, around, enlarged_in
+from engine.geometry.pictures import Bytes, Corner, Floats, Mask, Size, around, enlarged_in
 
 RADIUS = 5  # cells of the grid
 FLATNESS = 2e-4  # variance of luma (0…1) under which there is no edge to follow
-SOMEBODY = 0.4  # a cell from which on somebody may be there, ...
+SOMEBODY = 0.6  # a cell from which on somebody may be there, ...
 SURELY = 0.85  # ... if somebody surely is in one that it hangs together with
+PERHAPS = 0.4  # the same of a hole in somebody: furniture beside people is taken for them as easily
 BAND = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))  # the matte is soft no farther from its edge
 NEARBY = (3, 3)
 EDGE = 0.35  # below a half: what may be a person goes with the person, rather than half of it staying behind
@@ -76,13 +77,21 @@ class GuidedMatte:
 
 
 def _hangs_together(matte: Floats) -> Bytes:
-    """h w, 1 where somebody is: what may be a person, and touches what surely is."""
-    may_be = (cv2.blur(matte, NEARBY) > SOMEBODY).view(np.uint8)
-    count, labels = cv2.connectedComponents(may_be)
-    surely = np.zeros(count, np.uint8)
-    surely[labels[matte > SURELY]] = 1
-    surely[0] = 0
-    return np.asarray(surely[labels])
+    """h w, 1 where somebody is: what may be a person and touches what surely is, and the holes in that which
+    may be as well.
+    """
+    blurred = cv2.blur(matte, NEARBY)
+    touches = _any_part(matte > SURELY, (blurred > SOMEBODY).view(np.uint8))
+    return 1 - _any_part(blurred <= PERHAPS, 1 - touches)
+
+
+def _any_part(those: Mask, of: Bytes) -> Bytes:
+    """h w, 1 in every connected part of ``of`` that has one of those cells."""
+    count, labels = cv2.connectedComponents(of)
+    chosen = np.zeros(count, np.uint8)
+    chosen[labels[those]] = 1
+    chosen[0] = 0
+    return np.asarray(chosen[labels])
 
 
 def _hardened(share: Floats) -> Floats:

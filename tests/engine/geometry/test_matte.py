@@ -38,6 +38,12 @@ def test_a_matte_is_soft_at_its_edge_and_nowhere_else():
     assert (share[:, 100:] == 0).all()
 
 
+def test_what_is_half_taken_for_a_person_beside_one_is_none() -> None:
+    _, small, soft = scene()
+    soft[40:70, 83:170] = 0.5
+    assert (GuidedMatte.of(soft, small).on_grid[:, 90:] == 0).all()
+
+
 def test_what_may_be_a_person_but_touches_none_is_none():
     _, small, soft = scene()
     soft[40:70, 130:170] = 0.6

@@ -83,6 +83,14 @@ class Shot:
     def __len__(self) -> int:
         return len(self.poses)
 
+    def travel(self) -> float:
+        """How far the virtual camera is from the real one, in distances of the subject, on average."""
+        ways = [
+            float(np.linalg.norm(pose.translation)) / distance_m
+            for pose, distance_m in zip(self.poses, self.distances_m, strict=True)
+        ]
+        return sum(ways) / len(ways)
+
     def lasting(self, frames: int) -> Shot:
         """The shot's first frames, or the shot to and fro until there are so many."""
         return Shot(

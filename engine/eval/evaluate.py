@@ -133,7 +133,14 @@ class _Run:
         """Against the truth, all methods and oracles, with the camera and the time."""
         seen = sum(float(mask.mean()) for mask in case.seen) / len(case.seen)
         about = {"name": case.name, "family": case.family, "move": case.move}
-        self._results.cases.append({**about, "frames": len(case.shot), "seen_share": round(seen, 4)})
+        self._results.cases.append(
+            {
+                **about,
+                "frames": len(case.shot),
+                "seen_share": round(seen, 4),
+                "travel": round(case.shot.travel(), 4),
+            }
+        )
         made: dict[str, Sequence[Pixels]] = {}
         for method in self._methods:
             frames, timing = self._render(method, case.shot)

@@ -121,7 +121,7 @@ class _Page:
         return intro + tables + notes + _glossary(columns)
 
     def moves(self) -> str:
-        """PSNR by the kind of the target's path."""
+        """PSNR by what the camera does."""
         by_move = self._results.moves()
         names = [name for name in self._names if name != "truth"]
         head = "".join(f"<th>{self._dot(name)}{escape(name)}</th>" for name in names)
@@ -138,8 +138,9 @@ class _Page:
             count = max((cell.n for cell in cells.values()), default=0)
             rows.append(f"<tr><th>{escape(move)}<small>{count} clips</small></th>{row}</tr>")
         return (
-            "<p>PSNR in dB by the family of the target camera's path. The families of the held-out split are "
-            "others than those of training.</p>"
+            "<p>PSNR in dB where the virtual camera is elsewhere than the real one, where it only turns or "
+            "zooms (a homography is exact), and by the family of its path. The families of the held-out "
+            "split are others than those of training.</p>"
             f'<div class="panel scroll"><table><thead><tr><th>move</th>{head}</tr></thead>'
             f"<tbody>{''.join(rows)}</tbody></table></div>"
         )

@@ -22,6 +22,8 @@ from engine.eval.records import Record, Section, Table, advantage, series, table
 PACKAGES = ("numpy", "opencv-python-headless", "scikit-image", "flip-evaluator", "torch", "onnxruntime")
 TABLES: tuple[Section, ...] = ("fidelity", "camera", "loop", "identity", "speed", "footage")
 CURVES: tuple[Section, ...] = ("time", "length", "drift", "steps")
+TRAVELS, TURNS = "travelling", "turning or zooming only"
+LEAST_TRAVEL = 0.02  # of the subject's distance, on average: less is hardly seen as parallax
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,12 +86,22 @@ class Results:
         return table(self.records, section)
 
     def moves(self) -> dict[str, Table]:
-        """Fidelity by the target's kind of path."""
-        by_move: dict[str, list[Record]] = {}
+        """Fidelity by whether the target's camera is elsewhere than the source's, and by its kind of path."""
+        groups: dict[str, list[Record]] = {}
         for record in self.records:
             if record.section == "fidelity":
-                by_move.setdefault(record.move, []).append(record)
-        return {move: table(found, "fidelity") for move, found in sorted(by_move.items())}
+                groups.setdefault(record.move, []).append(record)
+        groups = self._by_travel() | dict(sorted(groups.items()))
+        return {name: table(found, "fidelity") for name, found in groups.items()}
+
+    def _by_travel(self) -> dict[str, list[Record]]:
+        """The records of cases that depth is needed for, and of those for which a homography is exact."""
+        far = {case["name"] for case in self.cases if float(str(case["travel"])) >= LEAST_TRAVEL}
+        groups: dict[str, list[Record]] = {}
+        for name in (TRAVELS, TURNS):
+            if found := [one for one in self.records if (one.case in far) == (name == TRAVELS)]:
+                groups[name] = found
+        return groups
 
     def as_json(self) -> dict[str, object]:
         """Without the records."""
@@ -100,12 +112,9 @@ class Results:
             "notes": self.notes,
             "tables": {section: _plain(self.table(section)) for section in TABLES},
             "moves": {move: _plain(found) for move, found in self.moves().items()},
-            "psnr_db_over": {
-                over: {
-                    method: one.as_json()
-                    for method, one in advantage(self.records, "fidelity", "psnr_db", over).items()
-                }
-                for over in self.methods
+            "psnr_db_over": self._advantages(self.records),
+            "psnr_db_over_by_travel": {
+                name: self._advantages(found) for name, found in self._by_travel().items()
             },
             "curves": {section: self._curves(section) for section in CURVES},
             "cases": self.cases,
@@ -122,6 +131,15 @@ class Results:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def _advantages(self, records: list[Record]) -> dict[str, object]:
+        return {
+            over: {
+                method: one.as_json()
+                for method, one in advantage(records, "fidelity", "psnr_db", over).items()
+            }
+            for over in self.methods
+        }
 
     def _curves(self, section: Section) -> dict[str, object]:
         figures = dict.fromkeys(

@@ -38,18 +38,9 @@ from engine.data.render.gpu import (
 )
 from engine.data.render.mesh import Floats
 from engine.data.render.optics import clip_from_camera, clip_from_light, corners, outside, unit
-from engine.data.render.stage import Stage, Thing
+from engine.data.render.stage import Stage, Thing, View
 
 CONTACT_RADIUS_M = 0.28
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """What one camera sees at one instant."""
-
-    colour: NDArray[np.uint8]  # H W 3
-    depth_m: Floats  # H W, along the optical axis; inf where nothing is
-    matte: NDArray[np.uint8]  # H W, 255 = person
 
 
 @dataclass(eq=False)

@@ -1,5 +1,5 @@
-"""What a renderer draws: things, lights, and the light of the room, at any time. Plain values; knows of no
-renderer.
+"""What a renderer draws: things, lights, and the light of the room, at any time; and what comes of it. Plain
+values; knows of no renderer.
 
 World axes are OpenCV's (y down), metres. Colours and light are linear.
 """
@@ -72,3 +72,12 @@ class Stage:
     surroundings: Floats  # H W 3 linear radiance, equirectangular, seen through openings
     exposure: tuple[float, float, float]
     haze: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # radiance, share per metre
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one camera sees at one instant."""
+
+    colour: NDArray[np.uint8]  # H W 3
+    depth_m: Floats  # H W, along the optical axis; inf where nothing is
+    matte: NDArray[np.uint8]  # H W, 255 = person

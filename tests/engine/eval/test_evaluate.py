@@ -15,6 +15,7 @@ from engine.eval.loops import closure_figures, find_closures, static_mask
 from engine.eval.measure import flicker
 from engine.eval.metrics import PSNR_CAP_DB
 from engine.eval.records import Record, advantage
+from engine.eval.results import LEAST_TRAVEL, TRAVELS, TURNS
 
 SIZE = (112, 64)
 
@@ -75,6 +76,12 @@ def test_everything_is_written_and_can_be_read_again(results, tmp_path):
     assert {record["at"] for record in found["records"] if record["section"] == "steps"} == {1, 2}
     over_copy = found["psnr_db_over"]["copy"]["rotation"]
     assert over_copy["n"] == 2
+    travelling = sum(case["travel"] >= LEAST_TRAVEL for case in found["cases"])
+    groups = found["psnr_db_over_by_travel"]
+    assert travelling >= 1
+    assert groups[TRAVELS]["copy"]["rotation"]["n"] == travelling
+    assert (TURNS in groups) == (travelling < 2)
+    assert found["moves"][TRAVELS]["copy"]["psnr_db"]["n"] == travelling
 
 
 def test_the_same_seed_asks_the_same_and_more_scenes_keep_those_that_were_there(data):

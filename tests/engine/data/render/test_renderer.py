@@ -12,8 +12,8 @@ import pytest
 from engine.camera.geometry import Intrinsics, Pose
 from engine.data.render import gpu
 from engine.data.render.mesh import Material, joined, placement
-from engine.data.render.renderer import Renderer, View
-from engine.data.render.stage import Light, Stage, Thing
+from engine.data.render.renderer import Renderer
+from engine.data.render.stage import Light, Stage, Thing, View
 from engine.data.scenes import shapes
 from engine.errors import DataError
 

@@ -15,9 +15,10 @@ import pytest
 
 from engine.data import layout
 from engine.data.render.renderer import Renderer
-from engine.data.scenes import write
+from engine.data.render.stage import View
+from engine.data.scenes.files import SceneFiles, to_yuv444
 from engine.data.scenes.pack import Pack
-from engine.data.scenes.write import Shape, finished_scene, to_yuv444, write_scene
+from engine.data.scenes.write import Shape, finished_scene, write_scene
 from engine.data.splits import SPLITS
 
 SHAPE = Shape(width=64, height=32, frames=3, cameras=2)
@@ -77,15 +78,23 @@ def test_depth_is_stored_losslessly_and_within_a_ten_thousandth_per_metre() -> N
     assert np.abs(back - 1 / depth).max() <= 0.51 / layout.DEPTH_UNIT_PER_M * 1.01
 
 
-def test_a_depth_file_holds_what_the_renderer_saw(tools: tuple[Pack, Renderer], tmp_path: Path) -> None:
-    encoder = write._Encoder(tmp_path / "d.mkv", SHAPE, "ffv1", "gray16le")
-    wanted = np.random.default_rng(0).integers(0, 65536, (SHAPE.height, SHAPE.width)).astype(np.uint16)
-    encoder.add(wanted)
-    encoder.close(flush=True)
-    with av.open(str(tmp_path / "d.mkv")) as container:
-        frame = next(container.decode(video=0))
-        assert frame.format.name == "gray16le"
-        np.testing.assert_array_equal(frame.to_ndarray(), wanted)
+def test_depth_and_matte_files_hold_what_the_renderer_saw(tmp_path: Path) -> None:
+    rng, shape = np.random.default_rng(0), (SHAPE.height, SHAPE.width)
+    view = View(
+        colour=rng.integers(0, 256, (*shape, 3), np.uint8),
+        depth_m=rng.uniform(0.3, 40, shape).astype(np.float32),
+        matte=rng.integers(0, 256, shape, np.uint8),
+    )
+    with SceneFiles(tmp_path, (SHAPE.width, SHAPE.height), frames=1, cameras=1) as files:
+        files.add([view])
+    for path, kind, wanted in (
+        (layout.depth_path(tmp_path, 0), "gray16le", layout.encode_depth(view.depth_m)),
+        (layout.matte_path(tmp_path, 0), "gray", view.matte),
+    ):
+        with av.open(str(path)) as container:
+            frame = next(container.decode(video=0))
+            assert frame.format.name == kind
+            np.testing.assert_array_equal(frame.to_ndarray(), wanted)
 
 
 def test_the_same_seed_writes_the_same_files(

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from engine.camera.geometry import Intrinsics, Matrix
 from engine.data import layout
-from engine.data.decode import Size
 from engine.data.render.stage import View
+
+Size = tuple[int, int]  # width, height
 
 GOP = 12
 CRF = 12

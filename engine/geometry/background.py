@@ -1,9 +1,9 @@
 """What the source camera would see without what stands in front, remembered from when it could be seen.
 
 A plate of colour and inverse depth in the source camera's frame: today's picture wherever nothing stands in
-front, the remembered one where something does, and smooth colours pulled in from around it where nobody
-ever saw. When the camera moves, or the picture is cut, the memory is let go. Knows nothing of virtual
-cameras, and not what makes something foreground.
+front, the remembered one where something does, and where nobody ever saw, what is beside it mirrored, and
+deeper in smooth colours pulled in from around. When the camera moves, or the picture is cut, the memory is
+let go. Knows nothing of virtual cameras, and not what makes something foreground.
 
 Shapes: H W the picture's rows and columns, h w the grid's; grids may be of another size than pictures.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from engine.geometry.mirror import Mirror
 from engine.geometry.pictures import (
     Buffers,
     Bytes,
@@ -138,6 +139,7 @@ class Background:
         self._behind = self._seen  # the same and, where it is not known, the fill
         self._seen_small = np.zeros((*shape, 3), np.uint8)
         self._fill: Floats | None = None  # colour and inverse depth at the coarse size, complete
+        self._mirror: Mirror | None = None
         self._known = np.zeros(shape, np.bool_)
         self._is_complete = False
         self._frames = 0
@@ -168,7 +170,7 @@ class Background:
         if step == 0:
             self._learn(frame, small)
         if step == 1 or not self._is_complete:
-            self._complete(small, clear, np.where(foreground, inverse_depth, 0))
+            self._complete(frame, small, clear, np.where(foreground, inverse_depth, 0))
         self._now = frame, foreground
 
     def plate(self) -> Plate:
@@ -196,41 +198,57 @@ class Background:
         cv2.copyTo(frame, nearest, self._seen)
         cv2.copyTo(small, settled.view(np.uint8), self._seen_small)
 
-    def _complete(self, small: Bytes, clear: Mask, front: Floats) -> None:
+    def _complete(self, frame: Bytes, small: Bytes, clear: Mask, front: Floats) -> None:
         """What is not known is filled, and what is fades into that. ``front`` h w is the inverse depth of
         what hides it, 0 elsewhere.
         """
         self._is_complete = True
         part = around(~self._known, self._size)
         if part is None:
-            self._fill, self._behind = None, self._seen
+            self._fill, self._mirror, self._behind = None, None, self._seen
             return
-        self._fill = self._filled(small, clear, front)
+        hides = front > 0
+        behind = self._behind_what_hides(front, hides)
+        self._fill = self._filled(small, clear, hides, behind)
         self._behind = self._buffers.bytes("behind", *self._seen.shape)
         np.copyto(self._behind, self._seen)
         within = cv2.erode(_white(self._known), FADE_REACH)
         known = enlarged_in(cv2.blur(within, ROUNDING), self._size, part)
         fill = enlarged_in(_with_nothing_seen(self._fill[..., :3]), self._size, part)
+        self._mirror = Mirror.of((_seen_beside(hides) | self._known) & behind, self._mirror)
+        texture, share = self._mirror.within(self._with_what_is_known(frame, hides), self._size, part)
+        texture[..., 3] = 0
+        cv2.add(multiplied(texture, share, texture), multiplied(fill, cv2.bitwise_not(share), fill), dst=fill)
         faded = multiplied(self._seen[part], known, self._behind[part])
         cv2.add(faded, multiplied(fill, cv2.bitwise_not(known), fill), dst=faded)
 
-    def _filled(self, small: Bytes, clear: Mask, front: Floats) -> Floats:
-        """Colour and inverse depth for what is not known, at the coarse size, from what is around it but no
-        nearer than what hides it: the table before somebody does not go on behind them.
-        """
-        hides = front > 0
-        behind = np.ones_like(hides)
-        if hides.any():
-            limit = self._pulled(front[..., None], hides)[..., 0]
-            behind = self._inverse_depth <= cv2.resize(limit, self._grid)
+    def _behind_what_hides(self, front: Floats, hides: Mask) -> Mask:
+        """No nearer than what hides: the table before somebody does not go on behind them."""
+        if not hides.any():
+            return np.ones_like(hides)
+        limit = self._pulled(front[..., None], hides)[..., 0]
+        return np.asarray(self._inverse_depth <= cv2.resize(limit, self._grid))
+
+    def _filled(self, small: Bytes, clear: Mask, hides: Mask, behind: Mask) -> Floats:
+        """Colour and inverse depth for what is not known, at the coarse size, from what is around it."""
         depth = self._pulled(self._inverse_depth[..., None], (clear | self._known) & behind)
         # colours go on from what is seen right beside what hides, or there would be a seam
-        seen = cv2.erode(_white(~hides), NEXT) > 0
+        seen = _seen_beside(hides)
         colours = self._seen_small.copy()
         cv2.copyTo(small, seen.view(np.uint8), colours)
         colour = self._pulled(colours.astype(np.float32), (seen | self._known) & behind)
         fill = cv2.merge([*cv2.split(colour), depth[..., 0]])
         return fill if self._fill is None else self._fill + FADE * (fill - self._fill)
+
+    def _with_what_is_known(self, frame: Bytes, hides: Mask) -> Bytes:
+        """The frame, and what is remembered of what is hidden in it."""
+        known = cv2.resize((self._known & hides).view(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
+        return cv2.copyTo(self._seen, known, self._copied(frame))
+
+    def _copied(self, frame: Bytes) -> Bytes:
+        copy = self._buffers.bytes("mirrored", *frame.shape)
+        np.copyto(copy, frame)
+        return copy
 
     def _pulled(self, values: Floats, lends: Mask) -> Floats:
         """At the coarse size: the averages of ``values`` h w c where they lend, and smooth ones elsewhere."""
@@ -247,6 +265,11 @@ class Background:
     def _share(self, mask: Mask) -> Floats:
         coarse = cv2.resize(mask.astype(np.float32), self._coarse, interpolation=cv2.INTER_AREA)
         return coarse
+
+
+def _seen_beside(hides: Mask) -> Mask:
+    """Where nothing hides, but for a cell beside it."""
+    return np.asarray(cv2.erode(_white(~hides), NEXT) > 0)
 
 
 def _white(mask: Mask) -> Bytes:

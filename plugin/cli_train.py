@@ -23,11 +23,28 @@ out = Console()
 LINE_EVERY_S = 20.0  # where there is no terminal
 
 Data = Annotated[Path, typer.Option(help="Rendered or published scenes, with the folders train and heldout.")]
-Out = Annotated[Path, typer.Option(help="The run's folder: logs, strips, checkpoints, weights.")]
+Out = Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")]
 Latents = Annotated[
     Path | None,
     typer.Option(help="A folder to keep encoded clips in, for a large codec; clips are not augmented then."),
 ]
+Size = Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")]
+Codec = Annotated[str | None, typer.Option(help="Imported weights of the VAE.")]
+Frames = Annotated[int | None, typer.Option(help="Latent frames of a clip.", min=3)]
+Stride = Annotated[int, typer.Option(help="Recorded frames from one picture to the next.", min=1)]
+Batch = Annotated[int, typer.Option(help="Clips of a step, over all processes.", min=1)]
+Accumulate = Annotated[int, typer.Option(help="Passes that a step's clips are split into.", min=1)]
+Minutes = Annotated[float | None, typer.Option(help="End after so much training in all.")]
+LearningRate = Annotated[float | None, typer.Option(help="Default: the size's own.")]
+LoopShare = Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)]
+Checkpointing = Annotated[
+    bool | None, typer.Option(help="Spare memory by computing the blocks twice; default: the size's own.")
+]
+TrueDepth = Annotated[
+    bool, typer.Option(help="Hints from the true depth with errors, without the depth network.")
+]
+Workers = Annotated[int, typer.Option(help="Processes that make examples.", min=0)]
+CheckpointMinutes = Annotated[float, typer.Option(help="Between checkpoints.")]
 Steps = Annotated[int | None, typer.Option(help="End after so many steps in all.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the weights, the samples and the noise.")]
 
@@ -35,42 +52,38 @@ Seed = Annotated[int, typer.Option(help="Of the weights, the samples and the noi
 @app.command()
 def teacher(
     data: Data,
-    out_folder: Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")],
-    size: Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")] = "mini",
+    out_folder: Out,
+    size: Size = "mini",
     variant: Annotated[
         Literal["pair", "prefix"],
         typer.Option(help="pair: synchronised pairs; prefix: the baseline with the source in front."),
     ] = "pair",
-    frames: Annotated[int | None, typer.Option(help="Latent frames of a clip.", min=3)] = None,
-    stride: Annotated[int, typer.Option(help="Recorded frames from one picture to the next.", min=1)] = 1,
-    batch: Annotated[int, typer.Option(help="Clips of a step, over all processes.", min=1)] = 4,
-    accumulate: Annotated[int, typer.Option(help="Passes that a step's clips are split into.", min=1)] = 1,
+    frames: Frames = None,
+    stride: Stride = 1,
+    batch: Batch = 4,
+    accumulate: Accumulate = 1,
     steps: Steps = None,
-    minutes: Annotated[float | None, typer.Option(help="End after so much training in all.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Default: the size's own.")] = None,
+    minutes: Minutes = None,
+    learning_rate: LearningRate = None,
     shift: Annotated[float | None, typer.Option(help="Of the noise levels; default: the size's own.")] = None,
     weighting: Annotated[
         Literal["velocity", "clean"] | None,
         typer.Option(help="What all noise levels ask alike for; default: the size's own."),
     ] = None,
     motion: Annotated[float | None, typer.Option(help="Share of the loss that motion has.")] = None,
-    loop_share: Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)] = None,
+    loop_share: LoopShare = None,
     weights: Annotated[str | None, typer.Option(help="Imported weights to begin with.")] = None,
-    codec: Annotated[str | None, typer.Option(help="Imported weights of the VAE.")] = None,
+    codec: Codec = None,
     latents: Latents = None,
     trainable: Annotated[
         Literal["all", "attention", "camera"], typer.Option(help="Which weights may change.")
     ] = "all",
-    checkpointing: Annotated[
-        bool | None, typer.Option(help="Spare memory by computing the blocks twice; default: the size's own.")
-    ] = None,
-    true_depth: Annotated[
-        bool, typer.Option(help="Hints from the true depth with errors, without the depth network.")
-    ] = False,
-    workers: Annotated[int, typer.Option(help="Processes that make examples.", min=0)] = 1,
+    checkpointing: Checkpointing = None,
+    true_depth: TrueDepth = False,
+    workers: Workers = 1,
     log_every: Annotated[int, typer.Option(help="Steps that a line of the log sums up.", min=1)] = 10,
     look_every: Annotated[int, typer.Option(help="Steps between looks at held-out clips.", min=1)] = 500,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 4.0,
+    checkpoint_minutes: CheckpointMinutes = 4.0,
     seed: Seed = 0,
 ) -> None:
     """Train the bidirectional teacher, or the prefix baseline."""
@@ -115,15 +128,15 @@ def teacher(
 @app.command()
 def student(
     data: Data,
-    out_folder: Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")],
+    out_folder: Out,
     teacher: Annotated[str, typer.Option(help="The teacher's weights.")],
     stage: Annotated[
         Literal["init", "distill"],
         typer.Option(help="init: causal initialisation; distill: Self-Forcing with distribution matching."),
     ] = "distill",
     weights: Annotated[str | None, typer.Option(help="The student to begin with; init: the teacher.")] = None,
-    size: Annotated[str, typer.Option(help="mini, wan-1.3b, wan2.2-5b.")] = "mini",
-    codec: Annotated[str | None, typer.Option(help="Imported weights of the VAE.")] = None,
+    size: Size = "mini",
+    codec: Codec = None,
     latents: Latents = None,
     chunk: Annotated[int | None, typer.Option(help="Latent frames at a time.", min=1)] = None,
     denoising: Annotated[
@@ -131,17 +144,17 @@ def student(
     ] = None,
     window: Annotated[int | None, typer.Option(help="Latent frames that a chunk sees.", min=2)] = None,
     sink: Annotated[int | None, typer.Option(help="First latent frames that stay seen.", min=0)] = None,
-    frames: Annotated[int | None, typer.Option(help="Latent frames of a clip.", min=3)] = None,
-    stride: Annotated[int, typer.Option(help="Recorded frames from one picture to the next.", min=1)] = 1,
-    batch: Annotated[int, typer.Option(help="Clips of a step, over all processes.", min=1)] = 4,
-    accumulate: Annotated[int, typer.Option(help="Passes that a step's clips are split into.", min=1)] = 1,
+    frames: Frames = None,
+    stride: Stride = 1,
+    batch: Batch = 4,
+    accumulate: Accumulate = 1,
     updates: Annotated[int | None, typer.Option(help="End after so many updates in all.", min=1)] = None,
-    minutes: Annotated[float | None, typer.Option(help="End after so much training in all.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Default: the size's own.")] = None,
+    minutes: Minutes = None,
+    learning_rate: LearningRate = None,
     average: Annotated[
         float | None, typer.Option(help="How much of its average the student keeps in an update.")
     ] = None,
-    loop_share: Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)] = None,
+    loop_share: LoopShare = None,
     own_share: Annotated[
         float | None, typer.Option(help="init: share of chunks at the student's own levels.", min=0, max=1)
     ] = None,
@@ -160,16 +173,12 @@ def student(
     lead_windows: Annotated[
         int | None, typer.Option(help="distill: of the longest such past.", min=1)
     ] = None,
-    checkpointing: Annotated[
-        bool | None, typer.Option(help="Spare memory by computing the blocks twice; default: the size's own.")
-    ] = None,
-    true_depth: Annotated[
-        bool, typer.Option(help="Hints from the true depth with errors, without the depth network.")
-    ] = False,
-    workers: Annotated[int, typer.Option(help="Processes that make examples.", min=0)] = 1,
+    checkpointing: Checkpointing = None,
+    true_depth: TrueDepth = False,
+    workers: Workers = 1,
     log_every: Annotated[int, typer.Option(help="Updates that a line of the log sums up.", min=1)] = 10,
     look_every: Annotated[int, typer.Option(help="Updates between looks at held-out clips.", min=1)] = 500,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Between checkpoints.")] = 4.0,
+    checkpoint_minutes: CheckpointMinutes = 4.0,
     dry_run: Annotated[
         bool, typer.Option(help="Count the memory and end; needs no GPU and no data.")
     ] = False,
@@ -234,7 +243,7 @@ def student(
 @app.command()
 def depth(
     data: Data,
-    out_folder: Annotated[Path, typer.Option("--out", help="The run's folder; goes on if it holds one.")],
+    out_folder: Out,
     size: Annotated[str, typer.Option(help="The network's size.")] = "small",
     steps: Annotated[int, typer.Option(help="End after so many steps in all.", min=1)] = 20_000,
     batch: Annotated[int, typer.Option(help="Pairs of neighbouring frames in a step.", min=1)] = 8,

@@ -1,4 +1,5 @@
-"""Depth and the person's matte of a live feed, picture after picture, by the exported network on one thread.
+"""Depth and the person's matte of a live feed, picture after picture, by exported networks on one thread: our
+own for both, and for people a second opinion, of one that has seen very many real ones.
 
 A network that sees one picture at a time answers a little differently each time, and a warp by such a depth
 shimmers. So the answer is blended with the past where the picture stands still, and followed where it moves;
@@ -22,7 +23,11 @@ from engine.errors import WeightsError
 from engine.frames import Pixels
 
 WEIGHTS = Path(__file__).parent / "weights" / "depth.onnx"
+PERSON_WEIGHTS = WEIGHTS.with_name("person.onnx")
 Map = NDArray[np.float32]
+
+SECOND_OPINION = np.float32(0.25)  # that of the network which has seen people, but hardly any stage
+CERTAIN = np.float32(0.998)  # no opinion is surer than this
 
 STILL_WEIGHT = 0.08  # of a new answer where nothing moves: a memory of a dozen frames
 MOVING_WEIGHT = 0.85
@@ -63,10 +68,12 @@ class DepthEstimator:
 
     def __init__(self, width: int, height: int, weights: Path = WEIGHTS) -> None:
         self._frame_shape = (height, width, 3)
-        self._session = _open(weights)
+        self._session, self._person = _open(weights), _open(PERSON_WEIGHTS)
         self._input = self._session.get_inputs()[0].name
         rows, columns = self._session.get_inputs()[0].shape[2:]
         self.size = (int(columns), int(rows))
+        rows, columns = self._person.get_inputs()[0].shape[1:3]
+        self._person_size = (int(columns), int(rows))
         self._steady = Steadier()
 
     def estimate(self, frame: Pixels) -> Depth:
@@ -76,7 +83,13 @@ class DepthEstimator:
         picture = shrunk(frame, self.size)
         tensor = np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)[None] / np.float32(255)
         inverse, matte, confidence = (answer[0] for answer in self._session.run(None, {self._input: tensor}))
-        return self._steady.step(picture, inverse, matte, confidence)
+        return self._steady.step(picture, inverse, agreed(matte, self._second_opinion(frame)), confidence)
+
+    def _second_opinion(self, frame: Pixels) -> Map:
+        """The matte of the other network, h w."""
+        tensor = shrunk(frame, self._person_size).astype(np.float32)[None] / np.float32(255)
+        (matte,) = self._person.run(None, {"images": tensor})
+        return np.asarray(cv2.resize(matte[0, 0], self.size), np.float32)
 
     def reset(self) -> None:
         """Forget the past: the next frame belongs to another picture."""
@@ -93,6 +106,17 @@ class _Memory:
     thumbnail: Map
     subject: float
     frames: int
+
+
+def agreed(matte: Map, second: Map) -> Map:
+    """Two mattes' weighted mean log-odds, as a matte: whoever is unsure has little say (the logarithmic
+    opinion pool; Genest and Zidek, *Combining probability distributions*, 1986).
+    """
+    first_odds, second_odds = (
+        np.log(part / (1 - part)) for part in (np.clip(one, 1 - CERTAIN, CERTAIN) for one in (matte, second))
+    )
+    pooled = first_odds + SECOND_OPINION * (second_odds - first_odds)
+    return np.asarray(1 / (1 + np.exp(-pooled)), np.float32)
 
 
 def shrunk(frame: Pixels, size: tuple[int, int]) -> Pixels:

@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from engine.errors import WeightsError
-from engine.geometry.depth_estimator import Depth, DepthEstimator, Steadier, is_cut, motion, scaled
+from engine.geometry.depth_estimator import (
+    Depth,
+    DepthEstimator,
+    Steadier,
+    agreed,
+    is_cut,
+    motion,
+    scaled,
+)
 from engine.geometry.depth_network import SIZES, DepthNetwork
 from engine.train.depth_export import export_onnx
 
@@ -187,3 +195,27 @@ def test_the_shipped_network_sees_the_presenter_before_the_wall():
     assert np.median(depth.matte[chest]) > 0.5 > np.median(depth.matte[wall])
     assert np.median(depth.inverse_depth[chest]) > 1.1 * np.median(depth.inverse_depth[wall])
     assert depth.subject > np.median(depth.inverse_depth[wall])
+
+
+def test_of_two_opinions_the_surer_counts_and_neither_alone_is_certain():
+    ours = np.array([[0.5, 0.97, 0.97, 0.03, 0.999]], np.float32)
+    second = np.array([[0.01, 0.97, 0.1, 0.03, 0.001]], np.float32)
+    pooled = agreed(ours, second)[0]
+    assert pooled[0] < 0.3  # unsure, and the other says no
+    assert pooled[1] == pytest.approx(0.97, abs=1e-3) and pooled[3] == pytest.approx(0.03, abs=1e-3)
+    assert 0.7 < pooled[2] < 0.95  # small on a stage: ours counts three times as much
+    assert np.isfinite(agreed(np.array([[0.0, 1.0]], np.float32), np.array([[1.0, 0.0]], np.float32))).all()
+
+
+def test_the_presenter_is_somebody_and_the_bookcase_beside_him_is_not():
+    with av.open(str(PRESENTER)) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    matte = DepthEstimator(1280, 720).estimate(frame).matte
+    rows, columns = (side / full for side, full in zip(matte.shape, frame.shape, strict=False))
+
+    def share(left: int, top: int, right: int, bottom: int) -> float:
+        part = matte[round(top * rows) : round(bottom * rows), round(left * columns) : round(right * columns)]
+        return float((part > 0.5).mean())
+
+    assert share(600, 300, 700, 500) > 0.98
+    assert share(340, 180, 460, 460) < 0.02

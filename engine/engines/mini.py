@@ -1,9 +1,10 @@
 """The student on machines without a GPU: engine ``depth`` at full size, repainted by the mini at its own.
 
-One estimate of depth serves both the base, which is the frame seen from the wanted pose, and the hints, from
-which the mini paints the same view, small. What goes out is the base's detail in the student's colours, and
-the student's own pixels where geometry knows nothing. A camera at rest passes frames on, and one that only
-turns is exact wherever the source was looking: there the student paints what lies beyond.
+The base is the frame seen from the wanted pose; shrunk, it is the hint by which the mini paints the same
+view, so that the two agree but for what the mini knows better. What goes out is the base's detail in the
+student's colours, and the student's own pixels where geometry knows nothing. A camera at rest passes frames
+on, and one that only turns is exact wherever the source was looking: there the student paints what lies
+beyond.
 
 Whatever fails or costs too much ends in what engine ``depth`` does. Knows nothing of processes or queues.
 """
@@ -138,11 +139,8 @@ class MiniEngine:
             painter.look(frame, shown)
             if not is_still(shown):
                 painter.begin(level, now)
-        depth = self._scenes.take(frame)
-        if scene is None or depth is None:
+        if self._scenes.take(frame) is None or scene is None:
             return Rendered(frame, IDENTITY), None
-        if painter is not None:
-            painter.take(depth)
         if painter is None or painter.idles(level, now):
             if is_still(pose):
                 return Rendered(frame, IDENTITY), None

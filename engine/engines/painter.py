@@ -1,4 +1,5 @@
-"""The mini student with all that it needs and leaves: its hints, its corrections of the base, its health.
+"""The mini student with all that it needs and leaves: its hints, which are the base at its own size, its
+corrections of the base, its health.
 
 Knows when to begin anew (after a cut or a rest), and what to do when its picture drifts: forget what it made;
 if that does not help, forget everything; if that does not either, rest for a while. Knows nothing of pictures
@@ -27,8 +28,8 @@ from engine.engines.health import DriftWatch
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.delivery import Correction, Delivery, Small
-from engine.geometry.depth_estimator import THUMBNAIL, Depth, is_cut, scaled
-from engine.geometry.hints import HintMaker, Hints
+from engine.geometry.depth_estimator import THUMBNAIL, is_cut
+from engine.geometry.hints import Hints, hints_of_view
 from engine.geometry.pictures import Floats, Size, shrunk
 
 log = logging.getLogger(__name__)
@@ -80,22 +81,19 @@ class Worker(Protocol):
 
 
 class Painter:
-    """Frame after frame: ``look`` and ``take``, then either ``rest`` or ``paint`` and ``correction``. From
-    ``begin``, which comes any time between ``look`` and ``paint``, the student works beside its caller.
+    """Frame after frame: ``look``, then either ``rest`` or ``paint`` and ``correction``. From ``begin``, any
+    time between ``look`` and ``paint``, the student looks at the frame beside its caller.
     """
 
     def __init__(self, student: Student, settings: EngineSettings, clock: Clock, worker: Worker) -> None:
         self.size = student.size
         self._worker = worker
-        self._seen: Pending[None] | None = None
-        self._begun: Pending[Painted] | None = None
-        self._has_depth = False  # the hints' maker, of the newest frame
+        self._seen: Pending[None] | None = None  # the newest frame, by the student
         self.failed: Exception | None = None
         self._student = student
         self._clock = clock
         self._distance_m = settings.subject_distance_m
         self._fov = settings.horizontal_fov
-        self._hint_maker = HintMaker(*self.size)
         self._watch = DriftWatch()
         self._re_anchors = 0
         self._corrections: Corrections | None = None
@@ -111,7 +109,6 @@ class Painter:
     def reset(self) -> None:
         """The next frame belongs to another picture."""
         self._student.reset()
-        self._hint_maker.reset()
         self._watch.reset()
         self._corrections = self._thumbnail = None
         self._turn = 0
@@ -135,20 +132,11 @@ class Painter:
             self.reset()
         self._thumbnail = thumbnail
         self._frame, self._pose = small, pose
-        self._seen = self._begun = None
-        self._has_depth = False
+        self._seen = None
         height, width = frame.shape[:2]
         self._lens = Intrinsics.from_horizontal_fov(width, height, self._fov).scaled(*self.size)
         if self._corrections is None:
             self._corrections = Corrections(self._lens, self._distance_m)
-
-    def take(self, depth: Depth) -> None:
-        """The newest frame's."""
-        inverse_depth = cv2.resize(scaled(depth, self._distance_m).inverse_depth, self.size)
-        self._hint_maker.take(self._frame, inverse_depth)
-        self._has_depth = True
-        if self._seen is not None:
-            self._go_on(self._seen)
 
     def idles(self, level: Level, now: float) -> bool:
         """Whether there is nothing to do at this level: no painting, and no correction left to fade."""
@@ -160,9 +148,7 @@ class Painter:
             self._corrections.rest()
 
     def begin(self, level: Level, now: float) -> None:
-        """Sets the student to work, if it is this frame's turn: first on what it is shown, which needs no
-        depth.
-        """
+        """Sets the student to work, if it is this frame's turn: on what it is shown, which needs no hints."""
         assert self._corrections is not None
         if not self._paints(level, now):
             return
@@ -174,31 +160,20 @@ class Painter:
             self._watch.reset()
         self._student.steps = level.steps
         self._seen = self._worker.submit(partial(self._student.see, self._frame))
-        if self._has_depth:
-            self._go_on(self._seen)
-
-    def _go_on(self, seen: Pending[None]) -> None:
-        """With painting. The hints are made here: two threads of Python would only wait for one another."""
-        hints = self._hint_maker.draw(self._lens, self._pose)
-        pose, lens = self._pose, self._lens
-
-        def painted() -> Painted:
-            seen.result()  # which may have failed
-            return self._student.paint(hints, pose, lens)
-
-        self._begun = self._worker.submit(painted)
 
     def paint(self, delivery: Delivery, small: Small, level: Level, now: float) -> float | None:
-        """Corrects the base by what was begun; the seconds that it had to be waited for."""
+        """Corrects the base, which is the student's hint as well; the seconds that this took the student."""
         assert self._corrections is not None
         if not self._paints(level, now):
             self._corrections.end(now)
-        if self._begun is None:
+        if self._seen is None:
             self._corrections.hold(self._pose)
             return None
         began = self._clock()
         try:
-            painted = self._begun.result().pixels
+            self._seen.result()
+            hints = hints_of_view(self._frame, small.colour, small.seen, self._lens, self._pose)
+            painted = self._student.paint(hints, self._pose, self._lens).pixels
         except STUDENT_FAILURES as error:
             self.failed = error
             self._corrections.hold(self._pose)

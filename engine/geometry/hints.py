@@ -37,6 +37,23 @@ class Hints:
     visible: Floats
 
 
+def hints_of_view(frame: Pixels, view: Floats, seen: Floats, source: Intrinsics, pose: Pose) -> Hints:
+    """Of a ``frame`` H W 3 by the lens ``source`` whose ``view`` H W 3 from ``pose`` was drawn already, with
+    the share H W of it that was really ``seen``.
+    """
+    warped = np.clip(np.rint(view), 0, 255).astype(np.uint8)
+    return Hints(turned(frame, source, pose), warped, seen)
+
+
+def turned(picture: Picture, source: Intrinsics, pose: Pose, border: int = cv2.BORDER_REPLICATE) -> Picture:
+    """As a camera in the same place sees it that only turns and zooms."""
+    homography = rotation_homography(source, source, pose)
+    found: Picture = cv2.warpPerspective(  # type: ignore[assignment]
+        picture, homography, (source.width, source.height), flags=cv2.INTER_LINEAR, borderMode=border
+    )
+    return found
+
+
 class HintMaker:
     """For frames of one size, in their order."""
 
@@ -66,9 +83,9 @@ class HintMaker:
 
     def draw(self, source: Intrinsics, pose: Pose) -> Hints:
         """Of the newest frame, taken by the lens ``source``, as wanted from ``pose``."""
-        rotated = self._turned(self._frame, source, pose)
+        rotated = turned(self._frame, source, pose)
         if is_still(pose):
-            return Hints(rotated, rotated, self._turned(self._all_seen, source, pose, cv2.BORDER_CONSTANT))
+            return Hints(rotated, rotated, turned(self._all_seen, source, pose, cv2.BORDER_CONSTANT))
         share, small_share = self._front.view(np.uint8) * np.uint8(255), self._front.astype(np.float32)
         layers = Layers.of(
             self._opaque,
@@ -83,15 +100,6 @@ class HintMaker:
         visible = picture[..., 3] * np.float32(1 / 255)
         warped: Pixels = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
         return Hints(rotated, warped, visible)
-
-    def _turned(
-        self, picture: Picture, source: Intrinsics, pose: Pose, border: int = cv2.BORDER_REPLICATE
-    ) -> Picture:
-        homography = rotation_homography(source, source, pose)
-        turned: Picture = cv2.warpPerspective(  # type: ignore[assignment]
-            picture, homography, self._size, flags=cv2.INTER_LINEAR, borderMode=border
-        )
-        return turned
 
     def reset(self) -> None:
         """Forget the past: the next frame belongs to another picture."""

@@ -86,7 +86,7 @@ class DepthEngine:
         if scene is None or self._scenes.take(frame) is None or is_still(pose):
             return Rendered(frame, IDENTITY)
         shown = wider(pose, self._settings.subject_distance_m)
-        return Rendered(scene.draw(shown), shown)
+        return Rendered(scene.draw(lens_of(frame, self._settings), shown), shown)
 
 
 class Scenes:
@@ -101,13 +101,14 @@ class Scenes:
         """For frames of this size."""
         size = (frame.shape[1], frame.shape[0])
         if self.failure is None and (self._scene is None or self._scene.size != size):
-            self._scene = self._tried(lambda: Scene(size, self._settings, self._estimator_for(*size)))
+            self._scene = self._tried(lambda: Scene(size, self._estimator_for(*size)))
         return self._scene
 
     def take(self, frame: Pixels) -> Depth | None:
         """The newest frame, into its scene."""
         scene = self.of(frame)
-        return None if scene is None else self._tried(lambda: scene.take(frame))
+        distance_m = self._settings.subject_distance_m
+        return None if scene is None else self._tried(lambda: scene.take(frame, distance_m))
 
     def reset(self) -> None:
         """Forget: the next frame belongs to another picture."""
@@ -126,14 +127,12 @@ class Scenes:
 class Scene:
     """What is known of the picture in front of the camera, for frames of one size."""
 
-    def __init__(self, size: tuple[int, int], settings: EngineSettings, estimator: Estimator) -> None:
+    def __init__(self, size: tuple[int, int], estimator: Estimator) -> None:
         width, height = self.size = size
         grid_width = min(GRID_WIDTH, 2 * width)
         self._grid = (grid_width, max(2, round(grid_width * height / width)))
         self._half_size = ((width + 1) // 2, (height + 1) // 2)
         self._estimator = estimator
-        self._lens = Intrinsics.from_horizontal_fov(width, height, settings.horizontal_fov)
-        self._distance_m = settings.subject_distance_m
         self._background = Background(size, self._grid)
         self._front_depth: Floats | None = None
         self._buffers = Buffers()
@@ -150,16 +149,17 @@ class Scene:
         self._front_depth = None
         self._drawn = 0
 
-    def take(self, frame: Pixels) -> Depth:
+    def take(self, frame: Pixels, subject_distance_m: float) -> Depth:
         """The newest frame, H W 3; its depth as estimated, for whoever else wants it."""
         depth = self._estimator.estimate(frame)
         self._frame = frame
         self._opaque = self._buffers.bytes("opaque", *frame.shape[:2], 4)
         cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._opaque)
         self._half = cv2.resize(self._opaque, self._half_size, interpolation=cv2.INTER_AREA)
-        self._small = cv2.cvtColor(shrunk(self._half, self._grid), cv2.COLOR_RGBA2RGB)
+        enough = self._half if self._half_size[0] >= self._grid[0] else self._opaque
+        self._small = cv2.cvtColor(shrunk(enough, self._grid), cv2.COLOR_RGBA2RGB)
         self._matte = GuidedMatte.of(self._on_grid(depth.matte), self._small)
-        metric, plane = scaled(depth, self._distance_m), np.float32(1 / self._distance_m)
+        metric, plane = scaled(depth, subject_distance_m), np.float32(1 / subject_distance_m)
         self._confidence = self._on_grid(depth.confidence)
         drawn = plane + self._confidence * (self._on_grid(metric.inverse_depth) - plane)
         self._inverse_depth = sharpened(np.maximum(drawn, FARTHEST))
@@ -169,20 +169,20 @@ class Scene:
         self._background.update(self._opaque, self._small, relative, self._matte.on_grid > 0)
         return depth
 
-    def draw(self, pose: Pose) -> Pixels:
-        """The newest frame, seen from ``pose``."""
-        picture: Pixels = cv2.cvtColor(self.draw_seen(pose), cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
+    def draw(self, lens: Intrinsics, pose: Pose) -> Pixels:
+        """The newest frame, taken by ``lens``, seen from ``pose``."""
+        picture: Pixels = cv2.cvtColor(self.draw_seen(lens, pose), cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
         return picture
 
-    def draw_seen(self, pose: Pose) -> Bytes:
+    def draw_seen(self, lens: Intrinsics, pose: Pose) -> Bytes:
         """The same as H W 4, and in the last channel how far it shows what was really seen, now or earlier,
         0…255. It is drawn over by the next call.
         """
-        return self._turned(pose) if is_still(pose) else self._travelled(pose)
+        return self._turned(lens, pose) if is_still(pose) else self._travelled(lens, pose)
 
-    def _turned(self, pose: Pose) -> Bytes:
+    def _turned(self, lens: Intrinsics, pose: Pose) -> Bytes:
         """From where the real camera is: needs no depth, and is exact."""
-        homography = rotation_homography(self._lens, self._lens, pose)
+        homography = rotation_homography(lens, lens, pose)
         turned = self._buffers.bytes("turned", *self._opaque.shape)
         cv2.warpPerspective(self._opaque, homography, self.size, dst=turned, borderMode=cv2.BORDER_REPLICATE)
         if not _looks_inside(homography, self.size):
@@ -190,7 +190,7 @@ class Scene:
             cv2.insertChannel(seen, turned, 3)
         return turned
 
-    def _travelled(self, pose: Pose) -> Bytes:
+    def _travelled(self, lens: Intrinsics, pose: Pose) -> Bytes:
         share, corner = self._matte.enlarged(self._half, self.size)
         small_share = self._matte.on_grid
         plate = self._background.plate()
@@ -201,7 +201,7 @@ class Scene:
         front = self._steadied(front_depth(self._inverse_depth, small_share))
         plate = replace(plate, inverse_depth=np.maximum(flat, FARTHEST))
         layers = Layers.of(self._opaque, self._small, share, corner, small_share, front, plate)
-        return self._renderer.draw(layers, self._lens, pose)
+        return self._renderer.draw(layers, lens, pose)
 
     def _error(self, person: Mask) -> Floats:
         """The expected relative error of the background's depth, on the grid: the scale b of a Laplace
@@ -230,6 +230,12 @@ def _looks_inside(homography: Matrix, size: tuple[int, int]) -> bool:
     x, y = x / w, y / w
     within = (x > -0.01) & (x < last_x + 0.01) & (y > -0.01) & (y < last_y + 0.01) & (w > 0)
     return bool(within.all())
+
+
+def lens_of(frame: Pixels, settings: EngineSettings) -> Intrinsics:
+    """The real camera's, for frames of that size."""
+    height, width = frame.shape[:2]
+    return Intrinsics.from_horizontal_fov(width, height, settings.horizontal_fov)
 
 
 def wider(pose: Pose, distance_m: float) -> Pose:

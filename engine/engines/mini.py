@@ -24,14 +24,13 @@ import numpy as np
 from engine.camera.geometry import IDENTITY, Pose
 from engine.engines.base import EngineSettings, Progress, Rendered, Report
 from engine.engines.budget import Budget, Costs, Level, levels_of
-from engine.engines.depth import EstimatorFor, Scene, Scenes, wider
+from engine.engines.depth import EstimatorFor, Scene, Scenes, lens_of, wider
 from engine.engines.painter import STUDENT_FAILURES, Clock, Painter, Student, Worker
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.delivery import Delivery
 from engine.geometry.depth_estimator import DepthEstimator
 from engine.geometry.forward_warp import is_still
-from engine.geometry.pictures import Bytes
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ class MiniEngine:
         if painter is None or painter.idles(level, now):
             if is_still(pose):
                 return Rendered(frame, IDENTITY), None
-            return Rendered(_opaque(scene.draw_seen(shown)), shown), None
+            return Rendered(scene.draw(lens_of(frame, self._settings), shown), shown), None
         return self._paint(scene, painter, frame, shown, level, now)
 
     def _paint(
@@ -154,7 +153,7 @@ class MiniEngine:
             painter.rest()
             return Rendered(frame, IDENTITY), None
         assert self._delivery is not None
-        base = scene.draw_seen(pose)
+        base = scene.draw_seen(lens_of(frame, self._settings), pose)
         small = self._delivery.small(base)
         if is_still(pose):
             if small.seen.min() >= 1:  # the compositor's reprojection is all there is to do
@@ -206,11 +205,6 @@ class MiniEngine:
         began = self._clock()
         _, student_s = self._render(frame, Pose(translation=(sideways_m, 0.0, 0.0)), Level(steps))
         return self._clock() - began - (student_s or 0.0), student_s or 0.0
-
-
-def _opaque(base: Bytes) -> Pixels:
-    picture: Pixels = cv2.cvtColor(base, cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
-    return picture
 
 
 def _noise(largest: tuple[int, int]) -> Pixels:

@@ -24,6 +24,7 @@ from engine.camera.geometry import Intrinsics, Pose
 from engine.engines.base import EngineSettings
 from engine.engines.budget import Level
 from engine.engines.corrections import Corrections
+from engine.engines.depth import lens_of
 from engine.engines.health import DriftWatch
 from engine.errors import EngineError
 from engine.frames import Pixels
@@ -92,8 +93,7 @@ class Painter:
         self.failed: Exception | None = None
         self._student = student
         self._clock = clock
-        self._distance_m = settings.subject_distance_m
-        self._fov = settings.horizontal_fov
+        self._settings = settings
         self._watch = DriftWatch()
         self._re_anchors = 0
         self._corrections: Corrections | None = None
@@ -133,10 +133,9 @@ class Painter:
         self._thumbnail = thumbnail
         self._frame, self._pose = small, pose
         self._seen = None
-        height, width = frame.shape[:2]
-        self._lens = Intrinsics.from_horizontal_fov(width, height, self._fov).scaled(*self.size)
+        self._lens = lens_of(frame, self._settings).scaled(*self.size)
         if self._corrections is None:
-            self._corrections = Corrections(self._lens, self._distance_m)
+            self._corrections = Corrections(self._lens, self._settings.subject_distance_m)
 
     def idles(self, level: Level, now: float) -> bool:
         """Whether there is nothing to do at this level: no painting, and no correction left to fade."""
@@ -172,7 +171,8 @@ class Painter:
         began = self._clock()
         try:
             self._seen.result()
-            hints = hints_of_view(self._frame, small.colour, small.seen, self._lens, self._pose)
+            warped = np.clip(np.rint(small.colour), 0, 255).astype(np.uint8)
+            hints = hints_of_view(self._frame, warped, small.seen, self._lens, self._pose)
             painted = self._student.paint(hints, self._pose, self._lens).pixels
         except STUDENT_FAILURES as error:
             self.failed = error
@@ -188,7 +188,7 @@ class Painter:
     def correction(self, small: Small, now: float) -> Correction:
         """Of the base: none where a camera that does not travel shows what was seen, which is exact."""
         assert self._corrections is not None
-        travelled = np.linalg.norm(self._pose.translation) / (TRAVELS_AT * self._distance_m)
+        travelled = np.linalg.norm(self._pose.translation) / (TRAVELS_AT * self._settings.subject_distance_m)
         found = self._corrections.at(now)
         if travelled >= 1:
             return found

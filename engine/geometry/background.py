@@ -36,8 +36,6 @@ MARGIN = 80  # of the width: what is nearer to the foreground may be its shadow,
 DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
-DEPTH_EDGE = 0.12  # a bump nearer than its surroundings by this share of its distance is foreground
-DEPTH_BUMP = 0.6  # of the width: a bump is narrower
 NEXT = np.ones((3, 3), np.uint8)
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
@@ -46,16 +44,6 @@ COARSE_WIDTH = 112  # of the pictures in which motion is looked for, and that fi
 MOVED_BY = 1 / 1000  # of the picture's width: the camera has moved
 CUT_LEVELS = 24.0  # a pixel that differs by more is another picture's ...
 CUT_SHARE = 0.35  # ... and so is the picture, if this many are
-
-
-def foreground_of(inverse_depth: Floats) -> Mask:
-    """What stands in front by depth alone: bumps along the rows, as people and furniture make, where floors,
-    ceilings and walls rise steadily. (A morphological top-hat of inverse depth.)
-    """
-    reach = max(3, round(DEPTH_BUMP * inverse_depth.shape[1]))
-    without_bumps = cv2.morphologyEx(inverse_depth, cv2.MORPH_OPEN, np.ones((1, reach), np.uint8))
-    in_front: Mask = inverse_depth - without_bumps > DEPTH_EDGE * inverse_depth
-    return in_front
 
 
 class CameraWatch:

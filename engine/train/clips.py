@@ -26,7 +26,8 @@ from engine.data.pairs import Clip, PairDataset
 from engine.train.scenes import SceneList
 
 if TYPE_CHECKING:
-    from engine.geometry.depth_estimator import DepthEstimator
+    from engine.engines.depth import Estimator
+    from engine.geometry.depth_estimator import Depth, DepthEstimator
 
 TRAIN, HELDOUT = "train", "heldout"
 HINTS = 2  # warped by rotation and focal length, warped by depth
@@ -37,6 +38,7 @@ AUGMENTATION = Augmentation(noise=3.0, blur_px=0.4, compression_share=0.3)
 SCALE_ERROR = 0.05
 SHAPE_ERROR = 0.12
 SHAPE_CELLS = (7, 4)
+CONFIDENCE = 0.95  # what such a network says of itself
 
 DATASETS = 8  # of different settings, that stay open
 
@@ -101,32 +103,53 @@ def matrix(pose: Pose) -> NDArray[np.float32]:
 
 def hints_of(settings: ClipSettings, clip: Clip, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """By the code and in the order of live use, from the clip's first frame on: T K H W 3 and T H W."""
-    from engine.geometry.hints import HintMaker
+    from engine.engines.depth import Scene
+    from engine.geometry.hints import hints_of_view
 
-    maker = HintMaker(*settings.size)
-    if clip.source_inverse_depth is None:
-        depths = _estimated(settings, clip)
-    else:
-        depths = spoiled_truth(clip.source_inverse_depth, index)
+    scene = Scene(settings.size, _depth_of(settings, clip, index))
+    scene.reset()
     hints, seen = [], []
-    for number, inverse_depth in enumerate(depths):
-        made = maker.step(
-            clip.source[number], inverse_depth, clip.source_intrinsics[number], clip.poses[number]
-        )
+    for frame, lens, pose, distance_m in zip(
+        clip.source, clip.source_intrinsics, clip.poses, clip.subject_distance_m, strict=True
+    ):
+        scene.take(frame, float(distance_m))
+        view = scene.draw_seen(lens, pose)
+        made = hints_of_view(frame, view[..., :3], view[..., 3] / np.float32(255), lens, pose)
         hints.append(np.stack([made.rotated, made.warped]))
-        seen.append(np.rint(255 * made.visible).astype(np.uint8))
+        seen.append(view[..., 3].copy())
     return np.stack(hints), np.stack(seen)
 
 
-def _estimated(settings: ClipSettings, clip: Clip) -> Iterator[NDArray[np.float32]]:
-    """What the depth network says, 1/m, at the pictures' size."""
-    from engine.geometry.depth_estimator import scaled
+def _depth_of(settings: ClipSettings, clip: Clip, index: int) -> Estimator:
+    if clip.source_inverse_depth is None:
+        return _estimator(settings.size)
+    assert clip.source_matte is not None
+    return _Told(
+        spoiled_truth(clip.source_inverse_depth, index),
+        iter(clip.source_matte * np.float32(1 / 255)),
+        iter(clip.subject_distance_m.tolist()),
+    )
 
-    estimator = _estimator(settings.size)
-    estimator.reset()
-    for frame, distance_m in zip(clip.source, clip.subject_distance_m, strict=True):
-        depth = scaled(estimator.estimate(frame), float(distance_m))
-        yield np.asarray(cv2.resize(depth.inverse_depth, settings.size), np.float32)
+
+class _Told:
+    """Stands for the depth network where the truth, or something near it, is there."""
+
+    def __init__(
+        self,
+        inverse_depths: Iterator[NDArray[np.float32]],
+        mattes: Iterator[NDArray[np.float32]],
+        distances_m: Iterator[float],
+    ) -> None:
+        self._frames = zip(inverse_depths, mattes, distances_m, strict=True)
+
+    def estimate(self, frame: NDArray[np.uint8]) -> Depth:
+        from engine.geometry.depth_estimator import Depth
+
+        inverse_depth, matte, distance_m = next(self._frames)
+        return Depth(inverse_depth, matte, np.full_like(inverse_depth, CONFIDENCE), subject=1 / distance_m)
+
+    def reset(self) -> None:
+        """It has no past."""
 
 
 @lru_cache(1)
@@ -161,6 +184,7 @@ def _dataset(settings: ClipSettings, scene_count: int | None) -> PairDataset:
         identity_share=settings.identity_share,
         augmentation=AUGMENTATION if settings.augment else None,
         depth=settings.hints and not settings.estimated_depth,
+        matte=settings.hints and not settings.estimated_depth,
         scenes=None
         if settings.scenes is None or scene_count is None
         else SceneList(settings.scenes).first(scene_count),

@@ -93,9 +93,9 @@ def test_a_camera_that_only_turns_is_left_to_the_compositor(source, pose):
 
 @pytest.mark.parametrize("pose", [IDENTITY, TURN, Pose(zoom=1.5), Pose.from_angles(pan=0.3, zoom=0.8)])
 def test_a_scene_that_is_turned_is_the_homography_and_says_where_it_ends(source, pose):
-    scene = Scene(SIZE, SETTINGS, Truth(source))
-    scene.take(source.colour)
-    seen = scene.draw_seen(pose)
+    scene = Scene(SIZE, Truth(source))
+    scene.take(source.colour, DISTANCE_M)
+    seen = scene.draw_seen(LENS, pose)
     homography = plane_homography(LENS, LENS, pose, 1.0) if pose != IDENTITY else np.eye(3)
     white = np.full(SIZE[::-1], 255, np.uint8)
     inside = cv2.warpPerspective(white, homography, SIZE)
@@ -103,15 +103,15 @@ def test_a_scene_that_is_turned_is_the_homography_and_says_where_it_ends(source,
     well_inside = cv2.erode(inside, np.ones((3, 3)), borderValue=255) == 255
     assert (seen[..., :3] == exact)[well_inside].all()
     assert np.abs(seen[..., 3].astype(int) - inside).max() <= 1
-    assert (scene.draw(pose) == seen[..., :3]).all()
+    assert (scene.draw(LENS, pose) == seen[..., :3]).all()
 
 
 def test_a_scene_says_what_it_has_seen_and_hands_its_depth_on(room, source):
-    scene = Scene(SIZE, SETTINGS, Truth(source))
-    depth = scene.take(source.colour)
+    scene = Scene(SIZE, Truth(source))
+    depth = scene.take(source.colour, DISTANCE_M)
     assert depth.subject == 1 / DISTANCE_M and depth.inverse_depth.shape == (128, 224)
-    seen = scene.draw_seen(TRUCK).copy()
-    assert (scene.draw(TRUCK) == seen[..., :3]).all()
+    seen = scene.draw_seen(LENS, TRUCK).copy()
+    assert (scene.draw(LENS, TRUCK) == seen[..., :3]).all()
     target = room().trace(LENS, TRUCK)
     person = cv2.erode(target.matte, np.ones((9, 9))) > 0
     wall = round(LENS.fx * TRUCK.translation[0] / 5.0)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.geometry.background import Background, foreground_of
+from engine.geometry.background import Background
 
 WIDTH, HEIGHT = 160, 90
 
@@ -153,14 +153,3 @@ def test_after_a_reset_nothing_is_known(show):
     show.background.reset()
     front = show.frame(x=110)
     assert (show.plate().colour[front][:, 3] == 0).all()
-
-
-def test_people_and_boxes_are_foreground_and_floors_and_walls_are_not(room):
-    from engine.camera.geometry import Intrinsics
-
-    lens = Intrinsics.from_horizontal_fov(WIDTH, HEIGHT, np.radians(60))
-    traced = room().trace(lens)
-    front = foreground_of(1 / traced.depth_m)
-    assert front[traced.matte > 0].mean() > 0.97
-    empty = room(person_x_m=None, box=False).trace(lens)
-    assert foreground_of(1 / empty.depth_m).mean() < 0.01

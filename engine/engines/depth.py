@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 GRID_WIDTH = 224  # the depth network's own
 SURE_WITHIN = np.float32(math.log(1.25))  # what an estimate's confidence is the chance of
+TOO_SURE = np.float32(
+    2.0
+)  # the network learnt from renderings: of what a camera sees it knows less than it says
 PLANES_EVERY = 6  # frames drawn
 FRONT_BLUR = (7, 7)  # cells
 FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
@@ -205,9 +208,9 @@ class Scene:
 
     def _error(self, person: Mask) -> Floats:
         """The expected relative error of the background's depth, on the grid: the scale b of a Laplace
-        distribution, of which ``confidence`` is P(|error| < SURE_WITHIN) = 1 − e^(−SURE_WITHIN / b).
+        distribution, of which ``confidence`` is P(|error| < SURE_WITHIN) = 1 − e^(−SURE_WITHIN / b), doubled.
         """
-        error = -SURE_WITHIN / np.log(np.clip(1 - self._confidence, 1e-30, 0.999))
+        error = -TOO_SURE * SURE_WITHIN / np.log(np.clip(1 - self._confidence, 1e-30, 0.999))
         return np.asarray(np.where(person, LARGEST_ERROR, error), np.float32)
 
     def _steadied(self, front: Floats) -> Floats:

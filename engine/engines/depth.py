@@ -36,9 +36,7 @@ log = logging.getLogger(__name__)
 
 GRID_WIDTH = 224  # the depth network's own
 SURE_WITHIN = np.float32(math.log(1.25))  # what an estimate's confidence is the chance of
-TOO_SURE = np.float32(
-    2.0
-)  # the network learnt from renderings: of what a camera sees it knows less than it says
+TOO_SURE = np.float32(2.0)  # it learnt from renderings: of what a camera sees it knows less than it says
 PLANES_EVERY = 6  # frames drawn
 FRONT_BLUR = (7, 7)  # cells
 FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
@@ -86,7 +84,7 @@ class DepthEngine:
 
     def _render(self, frame: Pixels, pose: Pose) -> Rendered:
         scene = self._scenes.of(frame)
-        if scene is None or self._scenes.take(frame) is None or is_still(pose):
+        if scene is None or not self._scenes.take(frame) or is_still(pose):
             return Rendered(frame, IDENTITY)
         shown = wider(pose, self._settings.subject_distance_m)
         return Rendered(scene.draw(lens_of(frame, self._settings), shown), shown)
@@ -107,11 +105,11 @@ class Scenes:
             self._scene = self._tried(lambda: Scene(size, self._estimator_for(*size)))
         return self._scene
 
-    def take(self, frame: Pixels) -> Depth | None:
-        """The newest frame, into its scene."""
-        scene = self.of(frame)
-        distance_m = self._settings.subject_distance_m
-        return None if scene is None else self._tried(lambda: scene.take(frame, distance_m))
+    def take(self, frame: Pixels) -> bool:
+        """The newest frame, into its scene; False: there is no depth to be had."""
+        if (scene := self.of(frame)) is not None:
+            self._tried(lambda: scene.take(frame, self._settings.subject_distance_m))
+        return self.failure is None
 
     def reset(self) -> None:
         """Forget: the next frame belongs to another picture."""
@@ -152,8 +150,8 @@ class Scene:
         self._front_depth = None
         self._drawn = 0
 
-    def take(self, frame: Pixels, subject_distance_m: float) -> Depth:
-        """The newest frame, H W 3; its depth as estimated, for whoever else wants it."""
+    def take(self, frame: Pixels, subject_distance_m: float) -> None:
+        """The newest frame, H W 3."""
         depth = self._estimator.estimate(frame)
         self._frame = frame
         self._opaque = self._buffers.bytes("opaque", *frame.shape[:2], 4)
@@ -170,7 +168,6 @@ class Scene:
         self._scale = metric.subject / depth.subject
         relative = self._inverse_depth / np.float32(self._scale)
         self._background.update(self._opaque, self._small, relative, self._matte.on_grid > 0)
-        return depth
 
     def draw(self, lens: Intrinsics, pose: Pose) -> Pixels:
         """The newest frame, taken by ``lens``, seen from ``pose``."""
@@ -208,7 +205,8 @@ class Scene:
 
     def _error(self, person: Mask) -> Floats:
         """The expected relative error of the background's depth, on the grid: the scale b of a Laplace
-        distribution, of which ``confidence`` is P(|error| < SURE_WITHIN) = 1 − e^(−SURE_WITHIN / b), doubled.
+        distribution, of which ``confidence`` is P(|error| < SURE_WITHIN) = 1 − e^(−SURE_WITHIN / b), times
+        TOO_SURE.
         """
         error = -TOO_SURE * SURE_WITHIN / np.log(np.clip(1 - self._confidence, 1e-30, 0.999))
         return np.asarray(np.where(person, LARGEST_ERROR, error), np.float32)

@@ -74,8 +74,8 @@ class MiniEngine:
         clock: Clock = time.perf_counter,
         worker: Worker | None = None,
     ) -> None:
-        """The networks' places may be taken by anything that does what they do. The student paints on the
-        ``worker`` (None: a thread of its own), while the base is drawn.
+        """The networks' places may be taken by anything that does what they do. The student looks at frames
+        on the ``worker`` (None: a thread of its own), while their depth is estimated and the base drawn.
         """
         self.chunk = 1
         self.size: tuple[int, int] | None = None
@@ -138,7 +138,7 @@ class MiniEngine:
             painter.look(frame, shown)
             if not is_still(shown):
                 painter.begin(level, now)
-        if self._scenes.take(frame) is None or scene is None:
+        if not self._scenes.take(frame) or scene is None:
             return Rendered(frame, IDENTITY), None
         if painter is None or painter.idles(level, now):
             if is_still(pose):

@@ -230,13 +230,10 @@ class Background:
 
     def _with_what_is_known(self, frame: Bytes, hides: Mask) -> Bytes:
         """The frame, and what is remembered of what is hidden in it."""
+        picture = self._buffers.bytes("mirrored", *frame.shape)
+        np.copyto(picture, frame)
         known = cv2.resize((self._known & hides).view(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
-        return cv2.copyTo(self._seen, known, self._copied(frame))
-
-    def _copied(self, frame: Bytes) -> Bytes:
-        copy = self._buffers.bytes("mirrored", *frame.shape)
-        np.copyto(copy, frame)
-        return copy
+        return cv2.copyTo(self._seen, known, picture)
 
     def _pulled(self, values: Floats, lends: Mask) -> Floats:
         """At the coarse size: the averages of ``values`` h w c where they lend, and smooth ones elsewhere."""

@@ -44,6 +44,13 @@ TrueDepth = Annotated[
     bool, typer.Option(help="Hints from the true depth with errors, without the depth network.")
 ]
 Workers = Annotated[int, typer.Option(help="Processes that make examples.", min=0)]
+Products = Annotated[
+    Literal["auto", "fp32", "bf16"],
+    typer.Option("--precision", help="Of products; auto: bf16 on a GPU and on processors with AMX."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile the blocks: slow to begin, a quarter faster after that.")
+]
 CheckpointMinutes = Annotated[float, typer.Option(help="Between checkpoints.")]
 Steps = Annotated[int | None, typer.Option(help="End after so many steps in all.", min=1)]
 Seed = Annotated[int, typer.Option(help="Of the weights, the samples and the noise.")]
@@ -80,6 +87,8 @@ def teacher(
     ] = "all",
     checkpointing: Checkpointing = None,
     true_depth: TrueDepth = False,
+    precision: Products = "auto",
+    compile_blocks: Compile = False,
     workers: Workers = 1,
     log_every: Annotated[int, typer.Option(help="Steps that a line of the log sums up.", min=1)] = 10,
     look_every: Annotated[int, typer.Option(help="Steps between looks at held-out clips.", min=1)] = 500,
@@ -96,6 +105,8 @@ def teacher(
         accumulate=accumulate,
         steps=steps,
         minutes=minutes,
+        precision=precision,
+        compile=compile_blocks,
         log_every=log_every,
         look_every=look_every,
         checkpoint_every_s=60 * checkpoint_minutes,
@@ -175,6 +186,8 @@ def student(
     ] = None,
     checkpointing: Checkpointing = None,
     true_depth: TrueDepth = False,
+    precision: Products = "auto",
+    compile_blocks: Compile = False,
     workers: Workers = 1,
     log_every: Annotated[int, typer.Option(help="Updates that a line of the log sums up.", min=1)] = 10,
     look_every: Annotated[int, typer.Option(help="Updates between looks at held-out clips.", min=1)] = 500,
@@ -196,6 +209,8 @@ def student(
         accumulate=accumulate,
         steps=updates,
         minutes=minutes,
+        precision=precision,
+        compile=compile_blocks,
         log_every=log_every,
         look_every=look_every,
         checkpoint_every_s=60 * checkpoint_minutes,

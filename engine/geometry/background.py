@@ -37,6 +37,8 @@ DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
 NEXT = np.ones((3, 3), np.uint8)
+RIM = np.ones((5, 5), np.uint8)  # around what hides: the matte's edge, of which something would stay behind
+BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
 FADE = 0.4  # share of the new fill in the old one: fills never jump
@@ -166,7 +168,7 @@ class Background:
         frame, foreground = self._now
         colour = self._buffers.bytes("plate", *frame.shape)
         np.copyto(colour, frame)
-        wider = cv2.dilate(_white(foreground), NEXT)
+        wider = cv2.dilate(_white(foreground), RIM)
         part = around(wider > 0, self._size)
         if part is not None:
             hidden = enlarged_in(cv2.blur(wider, ROUNDING), self._size, part)
@@ -253,8 +255,8 @@ class Background:
 
 
 def _seen_beside(hides: Mask) -> Mask:
-    """Where nothing hides, but for a cell beside it."""
-    return np.asarray(cv2.erode(_white(~hides), NEXT) > 0)
+    """Where nothing hides, but for a cell or two beside it, where what the matte missed may stand."""
+    return np.asarray(cv2.erode(_white(~hides), BESIDE) > 0)
 
 
 def _white(mask: Mask) -> Bytes:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,27 +24,31 @@ from torch.distributed.tensor import DTensor
 from engine.model.dit import PairTransformer
 
 T = TypeVar("T")
+Precision = Literal["auto", "fp32", "bf16"]
 
 ENTRANCES = ("encode_text", "encode_source", "denoise", "denoise_behind")  # of the transformer, from outside
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among all. ``device`` is where its model lives."""
+    """This process among all. ``device`` is where its model lives, ``dtype`` what its products are made in:
+    weights and what the optimiser remembers are float32 either way.
+    """
 
     rank: int
     size: int
     device: torch.device
+    dtype: torch.dtype = torch.float32
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def precision(self) -> AbstractContextManager[Any]:
-        """In which a network's passes run: bfloat16 products on a GPU."""
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", torch.bfloat16)
-        return nullcontext()
+        """In which a network's passes run."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     def any(self, *here: bool) -> list[bool]:
         """Whether each is true in at least one process: what all must agree on before they act on it."""
@@ -75,22 +79,29 @@ class World:
 
 
 @contextmanager
-def joined_world() -> Iterator[World]:
-    """Among the processes that torchrun started; alone without it."""
+def joined_world(precision: Precision = "auto") -> Iterator[World]:
+    """Among the processes that torchrun started; alone without it. By default bfloat16 where it is fast."""
     has_gpu = torch.cuda.is_available()
+    is_half = has_fast_bfloat16() if precision == "auto" else precision == "bf16"
+    dtype = torch.bfloat16 if is_half else torch.float32
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield World(0, 1, torch.device("cuda" if has_gpu else "cpu"))
+        yield World(0, 1, torch.device("cuda" if has_gpu else "cpu"), dtype)
         return
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if has_gpu else "gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield World(dist.get_rank(), dist.get_world_size(), device, dtype)
         dist.barrier()  # nobody leaves while another still talks to them
     finally:
         gc.collect()  # a group that a forgotten model still holds would end with the interpreter: too late
         dist.destroy_process_group()
+
+
+def has_fast_bfloat16() -> bool:
+    """A GPU, or a processor with AMX: the others take two to four times as long in it as in float32."""
+    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
 
 
 def shard(model: PairTransformer, world: World) -> None:
@@ -111,6 +122,12 @@ def shard(model: PairTransformer, world: World) -> None:
     for name in ENTRANCES:
         if hasattr(model, name):
             register_fsdp_forward_method(model, name)
+
+
+def compile_blocks(model: PairTransformer) -> None:
+    """Each of them at its first pass of each shape, which takes a minute the first time on a machine."""
+    for block in model.blocks:
+        block.compile(dynamic=False)
 
 
 def gathered_again(model: nn.Module) -> None:

@@ -24,7 +24,7 @@ from engine.errors import ConfigError
 from engine.frames import Pixels
 from engine.model.weight_files import save_weights
 from engine.train import checkpoint
-from engine.train.distributed import World, gathered_again, whole
+from engine.train.distributed import Precision, World, gathered_again, whole
 from engine.train.logbook import Logbook
 
 Batch = TypeVar("Batch")
@@ -70,7 +70,8 @@ class Task(Protocol[Batch]):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopSettings:
     """``batch`` is of a whole step, over all processes and all ``accumulate`` passes of each. The run ends
-    after ``steps`` or ``minutes`` of training in all, resumed or not; None: no end but Ctrl-C.
+    after ``steps`` or ``minutes`` of training in all, resumed or not; None: no end but Ctrl-C. ``precision``
+    is of the products, and "auto" is bfloat16 on a GPU and on processors with AMX.
     """
 
     out: Path
@@ -78,6 +79,8 @@ class LoopSettings:
     accumulate: int = 1
     steps: int | None = None
     minutes: float | None = None
+    precision: Precision = "auto"
+    compile: bool = False
     warmup: int = 100
     largest_gradient: float = 1.0
     checkpoint_every_s: float = 240.0

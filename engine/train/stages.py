@@ -20,7 +20,7 @@ def train_student(settings: StudentSettings, progress: Progress) -> None:
             "distillation begins with an initialised student: give --weights the model.safetensors of a run "
             "of `train student --stage init`"
         )
-    with joined_world() as world:
+    with joined_world(settings.loop.precision) as world:
         task = InitTask(settings, how, world) if isinstance(how, Init) else DistillTask(settings, how, world)
         if world.is_first:
             check_same_run(settings, settings.loop.out)  # settings that do not fit leave no trace there

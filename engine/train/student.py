@@ -28,7 +28,7 @@ from engine.model.fitting import config_metadata
 from engine.model.weights import load_transformer, read_weights
 from engine.train.batches import Collator, Dropped, SampleNoise, TeacherBatch
 from engine.train.clips import TRAIN, ClipSettings, Example
-from engine.train.distributed import World, shard
+from engine.train.distributed import World, compile_blocks, shard
 from engine.train.loop import LoopSettings
 from engine.train.pictures import decoded, psnr, strip
 from engine.train.supply import Supply
@@ -242,8 +242,9 @@ class StudentTask:
     def stream(self, batch: TeacherBatch) -> Stream:
         """A new one, whose caches are of the passes' type."""
         rows, columns = batch.target.shape[-2:]
-        dtype = torch.bfloat16 if self.world.device.type == "cuda" else None
-        return Stream.start(self.model, self.config, (columns, rows), batch=len(batch.target), dtype=dtype)
+        return Stream.start(
+            self.model, self.config, (columns, rows), batch=len(batch.target), dtype=self.world.dtype
+        )
 
     def fresh(self, batch: TeacherBatch) -> SampleNoise:
         return SampleNoise(self.settings.seed, batch.samples, RENOISING)
@@ -257,6 +258,8 @@ class StudentTask:
         model.checkpointing = trained and self.settings.checkpointing
         model.to(self.world.device)
         shard(model, self.world)
+        if self.settings.loop.compile:
+            compile_blocks(model)
         return model
 
     def _look_steps(self) -> list[int]:

@@ -31,7 +31,7 @@ from engine.model.fitting import config_metadata
 from engine.model.weights import load_codec, load_transformer
 from engine.train.batches import Collator, Dropped, TeacherBatch
 from engine.train.clips import TRAIN, ClipSettings, Example
-from engine.train.distributed import World, joined_world, shard
+from engine.train.distributed import World, compile_blocks, joined_world, shard
 from engine.train.loop import LoopSettings, Part, Run
 from engine.train.losses import flow_matching_loss
 from engine.train.pictures import decoded, psnr, strip
@@ -122,7 +122,7 @@ def recipe(size: str, data: Path, loop: LoopSettings) -> TeacherSettings:
 
 def train_teacher(settings: TeacherSettings, progress: Progress) -> None:
     """Until the loop's end; goes on with the run that is in its folder."""
-    with joined_world() as world:
+    with joined_world(settings.loop.precision) as world:
         if world.is_first:
             check_same_run(settings, settings.loop.out)
         world.wait()
@@ -155,6 +155,8 @@ class TeacherTask:
             )
         }
         shard(self._model, world)
+        if settings.loop.compile:
+            compile_blocks(self._model)
         self._collate = Collator(
             self._config,
             self._codec,

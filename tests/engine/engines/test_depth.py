@@ -183,9 +183,11 @@ def test_straight_lines_stay_straight_when_the_depth_wobbles(room):
 def test_where_the_depth_is_unsure_the_scene_is_the_subjects_plane(source):
     engine = DepthEngine(SETTINGS, Truth(source, noise=0.2, confidence=0.0))
     picture = shown(engine.step([source.colour], [TRUCK])[0], TRUCK)
-    plane = cv2.warpPerspective(source.colour, plane_homography(LENS, LENS, TRUCK, DISTANCE_M), SIZE)
-    inside = (slice(None), slice(0, 200))  # the truck looks past the right edge
-    off = np.abs(picture.astype(int) - plane)[inside]
+    to_plane = plane_homography(LENS, LENS, TRUCK, DISTANCE_M)
+    plane, person = (cv2.warpPerspective(one, to_plane, SIZE) for one in (source.colour, source.matte))
+    told = cv2.dilate(person, np.ones((11, 11))) == 0  # a person's rim is made up
+    told[:, 200:] = False  # the truck looks past the right edge
+    off = np.abs(picture.astype(int) - plane)[told | (person == 255)]
     assert np.quantile(off, 0.99) <= 4
 
 

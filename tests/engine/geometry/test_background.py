@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.geometry.background import Background
+from engine.geometry.background import BESIDE, Background
 
 WIDTH, HEIGHT = 160, 90
 
@@ -73,7 +73,7 @@ def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show):
         show.frame(x=60)
     darker = (WALL * 0.9).astype(np.uint8)
     front = show.frame(x=60, wall=darker)
-    clear = cv2.dilate(front.astype(np.uint8), np.ones((3, 3))) == 0
+    clear = cv2.dilate(front.astype(np.uint8), BESIDE) == 0
     assert (show.plate().colour[clear][:, :3] == darker[clear]).all()
 
 

@@ -38,6 +38,18 @@ def test_attention_is_the_plain_formula() -> None:
     torch.testing.assert_close(attention(q, k, v, mask), torch.einsum("bhnm,bmhe->bnhe", weights, v))
 
 
+def test_attention_in_bfloat16_is_the_plain_formula_forward_and_backward() -> None:
+    torch.manual_seed(0)
+    made = []
+    inputs = [torch.randn(2, n, 3, 16, requires_grad=True) for n in (5, 7, 7)]
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            out = attention(*inputs)
+        made.append([out.float(), *torch.autograd.grad(out.float().square().sum(), inputs)])
+    for plain, fast in zip(*made, strict=True):
+        assert (plain - fast).norm() < 0.02 * plain.norm()
+
+
 def test_the_blocks_agree_with_diffusers_on_the_same_weights() -> None:
     """The in-context parts switched off: the target alone, without camera."""
     torch.manual_seed(0)

@@ -70,7 +70,7 @@ def settings(scenes: Path, tmp_path: Path) -> TeacherSettings:
 def tiny_settings(scenes: Path, out: Path) -> TeacherSettings:
     from dataclasses import replace
 
-    loop = LoopSettings(out=out, batch=4, steps=6, warmup=2, log_every=1, look_every=1000)
+    loop = LoopSettings(out=out, batch=4, steps=6, precision="fp32", warmup=2, log_every=1, look_every=1000)
     return replace(recipe("tiny", scenes, loop), frames=4, workers=0, augment=False, loop_share=0.0)
 
 

@@ -22,6 +22,7 @@ STEPS = 20
 def on_two(command: str, options: dict[str, object]) -> None:
     """By the command line, as a user would."""
     runner = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    options = {**options, "log-every": 1, "precision": "fp32", "workers": 0}
     given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     done = subprocess.run(
         [*runner, "-m", "plugin.cli", "train", command, *given],
@@ -45,8 +46,6 @@ def train_on_two(settings: TeacherSettings, steps: int) -> None:
             "batch": settings.loop.batch,
             "loop-share": settings.loop_share,
             "steps": steps,
-            "log-every": 1,
-            "workers": 0,
         },
     )
 
@@ -66,7 +65,7 @@ def losses(out: Path) -> list[float]:
 def test_two_processes_train_as_one_and_one_goes_on_from_their_checkpoint(
     settings: TeacherSettings, tmp_path: Path
 ) -> None:
-    loop = LoopSettings(out=tmp_path / "alone", batch=4, log_every=1)
+    loop = LoopSettings(out=tmp_path / "alone", batch=4, precision="fp32", log_every=1)
     alone = replace(recipe("tiny", settings.data, loop), frames=4, loop_share=0.0, workers=0)
     pair = replace(alone, loop=replace(loop, out=tmp_path / "pair"))
     train_alone(alone, STEPS + 5)
@@ -83,7 +82,7 @@ def test_two_processes_distil_as_one_with_teacher_critic_and_student_sharded(
 ) -> None:
     train_alone(settings, 2)
     teacher = str(settings.loop.out / "model.safetensors")
-    loop = LoopSettings(out=tmp_path / "alone", batch=2, steps=6, log_every=1)
+    loop = LoopSettings(out=tmp_path / "alone", batch=2, steps=6, precision="fp32", log_every=1)
     alone = replace(
         students("distill", settings.size, settings.data, loop, teacher),
         weights=teacher,
@@ -112,8 +111,6 @@ def test_two_processes_distil_as_one_with_teacher_critic_and_student_sharded(
             "loop-share": 0.0,
             "learning-rate": 1e-3,
             "updates": 6,
-            "log-every": 1,
-            "workers": 0,
         },
     )
     expected, found = losses(alone.loop.out), losses(tmp_path / "pair")

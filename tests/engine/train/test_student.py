@@ -33,7 +33,7 @@ def networks(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     from engine.train.teacher import recipe as teachers
 
     root = tmp_path_factory.mktemp("networks")
-    loop = LoopSettings(out=root / "teacher", batch=2, steps=2, warmup=1)
+    loop = LoopSettings(out=root / "teacher", batch=2, steps=2, precision="fp32", warmup=1)
     few: TeacherSettings = replace(teachers("tiny", scenes, loop), frames=4, workers=0, loop_share=0.0)
     train_teacher(few, silent)
     found = {"teacher": str(root / "teacher" / "model.safetensors")}
@@ -48,7 +48,9 @@ def networks(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 @pytest.fixture
 def make(scenes: Path, tmp_path: Path, networks: dict[str, str]) -> Make:
     def settings(stage: Stage, out: str = "run", **changes: object) -> StudentSettings:
-        loop = LoopSettings(out=tmp_path / out, batch=2, steps=6, warmup=2, log_every=1, look_every=1000)
+        loop = LoopSettings(
+            out=tmp_path / out, batch=2, steps=6, precision="fp32", warmup=2, log_every=1, look_every=1000
+        )
         plain = replace(
             recipe(stage, "tiny", scenes, loop, networks["teacher"]),
             weights=None if stage == "init" else networks["init"],

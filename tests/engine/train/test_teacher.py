@@ -106,6 +106,17 @@ def test_blocks_computed_twice_train_as_blocks_kept(
     assert losses(run(again, steps=3)) == pytest.approx(kept, rel=1e-5)
 
 
+def test_products_in_bfloat16_learn_what_those_in_float32_do(
+    settings: TeacherSettings, tmp_path: Path
+) -> None:
+    settings = replace(settings, learning_rate=1e-2)
+    plain = losses(run(settings, steps=20))
+    loop = replace(settings.loop, out=tmp_path / "half", precision="bf16")
+    half = losses(run(replace(settings, loop=loop), steps=20))
+    assert half != plain
+    assert half == pytest.approx(plain, rel=0.05)
+
+
 def test_a_run_may_begin_with_weights_and_change_some_of_them_only(
     settings: TeacherSettings, tmp_path: Path
 ) -> None:

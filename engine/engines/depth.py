@@ -40,6 +40,7 @@ TOO_SURE = np.float32(2.0)  # it learnt from renderings: of what a camera sees i
 PLANES_EVERY = 6  # frames drawn
 FRONT_BLUR = (7, 7)  # cells
 FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
+BARES = 2.0  # cells that people move by: then what was right beside them is seen
 WIDER_VIEW = 0.94  # of the zoom, at least: what the camera may see by the time the picture is shown
 
 
@@ -193,7 +194,7 @@ class Scene:
     def _travelled(self, lens: Intrinsics, pose: Pose) -> Bytes:
         share, corner = self._matte.enlarged(self._half, self.size)
         small_share = self._matte.on_grid
-        plate = self._background.plate()
+        plate = self._background.plate(self._parallax(lens, pose) > BARES)
         if self._drawn % PLANES_EVERY == 0:
             self._planes.learn(plate.inverse_depth, self._error(small_share > 0))
         self._drawn += 1
@@ -202,6 +203,15 @@ class Scene:
         plate = replace(plate, inverse_depth=np.maximum(flat, FARTHEST))
         layers = Layers.of(self._opaque, self._small, share, corner, small_share, front, plate)
         return self._renderer.draw(layers, lens, pose)
+
+    def _parallax(self, lens: Intrinsics, pose: Pose) -> float:
+        """How many cells people move against what is behind them."""
+        person = self._matte.on_grid > 0.5
+        if person.all() or not person.any():
+            return 0.0
+        nearer = float(np.median(self._inverse_depth[person]) - np.median(self._inverse_depth[~person]))
+        cells = lens.fx * self._grid[0] / self.size[0]
+        return math.hypot(*pose.translation[:2]) * cells * max(0.0, nearer)
 
     def _error(self, person: Mask) -> Floats:
         """The expected relative error of the background's depth, on the grid: the scale b of a Laplace

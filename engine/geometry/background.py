@@ -37,7 +37,7 @@ DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
 NEXT = np.ones((3, 3), np.uint8)
-RIM = np.ones((5, 5), np.uint8)  # around what hides: the matte's edge, of which something would stay behind
+WIDER = np.ones((5, 5), np.uint8)
 BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
@@ -163,12 +163,14 @@ class Background:
             self._complete(frame, small, clear, np.where(foreground, inverse_depth, 0))
         self._now = frame, foreground
 
-    def plate(self) -> Plate:
-        """Of the newest frame; until the next one."""
+    def plate(self, is_bared: bool) -> Plate:
+        """Of the newest frame; until the next one. ``is_bared``: what stands in front will be drawn
+        elsewhere, so nothing of its edge may stay; otherwise what is really seen begins right beside it.
+        """
         frame, foreground = self._now
         colour = self._buffers.bytes("plate", *frame.shape)
         np.copyto(colour, frame)
-        wider = cv2.dilate(_white(foreground), RIM)
+        wider = cv2.dilate(_white(foreground), WIDER if is_bared else NEXT)
         part = around(wider > 0, self._size)
         if part is not None:
             hidden = enlarged_in(cv2.blur(wider, ROUNDING), self._size, part)

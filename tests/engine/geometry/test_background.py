@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.geometry.background import BESIDE, Background
+from engine.geometry.background import Background
 
 WIDTH, HEIGHT = 160, 90
 
@@ -38,8 +38,8 @@ class Show:
         self.background.update(opaque, picture, depth, front)
         return front
 
-    def plate(self):
-        return self.background.plate()
+    def plate(self, *, is_bared=True):
+        return self.background.plate(is_bared)
 
 
 @pytest.fixture
@@ -68,13 +68,14 @@ def test_what_nobody_saw_is_filled_from_the_background_and_never_from_the_person
     assert np.allclose(plate.inverse_depth[front], 0.2, atol=0.01)
 
 
-def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show):
+@pytest.mark.parametrize(("is_bared", "beside"), [(False, 3), (True, 5)])
+def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show, is_bared, beside):
     for _ in range(9):
         show.frame(x=60)
     darker = (WALL * 0.9).astype(np.uint8)
     front = show.frame(x=60, wall=darker)
-    clear = cv2.dilate(front.astype(np.uint8), BESIDE) == 0
-    assert (show.plate().colour[clear][:, :3] == darker[clear]).all()
+    clear = cv2.dilate(front.astype(np.uint8), np.ones((beside, beside))) == 0
+    assert (show.plate(is_bared=is_bared).colour[clear][:, :3] == darker[clear]).all()
 
 
 def test_what_was_learnt_piece_by_piece_has_no_dark_cracks(show):

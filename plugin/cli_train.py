@@ -45,11 +45,14 @@ TrueDepth = Annotated[
 ]
 Workers = Annotated[int, typer.Option(help="Processes that make examples.", min=0)]
 Products = Annotated[
-    Literal["auto", "fp32", "bf16"],
-    typer.Option("--precision", help="Of products; auto: bf16 on a GPU and on processors with AMX."),
+    Literal["fp32", "bf16"] | None,
+    typer.Option("--precision", help="Of products; default: bf16 on a GPU and on processors with AMX."),
 ]
 Compile = Annotated[
-    bool, typer.Option("--compile", help="Compile the blocks: slow to begin, a quarter faster after that.")
+    bool,
+    typer.Option(
+        "--compile", help="Compile all blocks but a rollout's: a minute or two, then a quarter faster."
+    ),
 ]
 CheckpointMinutes = Annotated[float, typer.Option(help="Between checkpoints.")]
 Steps = Annotated[int | None, typer.Option(help="End after so many steps in all.", min=1)]
@@ -87,7 +90,7 @@ def teacher(
     ] = "all",
     checkpointing: Checkpointing = None,
     true_depth: TrueDepth = False,
-    precision: Products = "auto",
+    precision: Products = None,
     compile_blocks: Compile = False,
     workers: Workers = 1,
     log_every: Annotated[int, typer.Option(help="Steps that a line of the log sums up.", min=1)] = 10,
@@ -105,11 +108,11 @@ def teacher(
         accumulate=accumulate,
         steps=steps,
         minutes=minutes,
-        precision=precision,
         compile=compile_blocks,
         log_every=log_every,
         look_every=look_every,
         checkpoint_every_s=60 * checkpoint_minutes,
+        **_given(precision=precision),
     )
     settings = replace(
         recipe(size, data, loop),
@@ -186,7 +189,7 @@ def student(
     ] = None,
     checkpointing: Checkpointing = None,
     true_depth: TrueDepth = False,
-    precision: Products = "auto",
+    precision: Products = None,
     compile_blocks: Compile = False,
     workers: Workers = 1,
     log_every: Annotated[int, typer.Option(help="Updates that a line of the log sums up.", min=1)] = 10,
@@ -209,11 +212,11 @@ def student(
         accumulate=accumulate,
         steps=updates,
         minutes=minutes,
-        precision=precision,
         compile=compile_blocks,
         log_every=log_every,
         look_every=look_every,
         checkpoint_every_s=60 * checkpoint_minutes,
+        **_given(precision=precision),
     )
     known = recipe(stage, size, data, loop, teacher)
     of_stage = {

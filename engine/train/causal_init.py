@@ -19,7 +19,7 @@ from engine.diffusion.schedule import TIMESTEPS, noised, shifted, velocity
 from engine.diffusion.teacher import Velocity
 from engine.train.batches import TeacherBatch, generator_of
 from engine.train.causal import forced_velocity
-from engine.train.distributed import World
+from engine.train.distributed import World, compile_blocks
 from engine.train.loop import Part
 from engine.train.losses import flow_matching_loss
 from engine.train.student import LEVELS, Init, StudentSettings, StudentTask
@@ -32,6 +32,8 @@ class InitTask(StudentTask):
     def __init__(self, settings: StudentSettings, how: Init, world: World) -> None:
         super().__init__(settings, world)
         self._how = how
+        if settings.loop.compile:
+            compile_blocks(self.model)
         self.parts: Mapping[str, Part] = {
             MODEL: Part(
                 model=self.model,

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from engine.model.dit import PairTransformer
 
 T = TypeVar("T")
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["fp32", "bf16"]
 
 ENTRANCES = ("encode_text", "encode_source", "denoise", "denoise_behind")  # of the transformer, from outside
 
@@ -79,11 +79,10 @@ class World:
 
 
 @contextmanager
-def joined_world(precision: Precision = "auto") -> Iterator[World]:
-    """Among the processes that torchrun started; alone without it. By default bfloat16 where it is fast."""
+def joined_world(precision: Precision) -> Iterator[World]:
+    """Among the processes that torchrun started; alone without it."""
     has_gpu = torch.cuda.is_available()
-    is_half = has_fast_bfloat16() if precision == "auto" else precision == "bf16"
-    dtype = torch.bfloat16 if is_half else torch.float32
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World(0, 1, torch.device("cuda" if has_gpu else "cpu"), dtype)
         return
@@ -99,9 +98,9 @@ def joined_world(precision: Precision = "auto") -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def has_fast_bfloat16() -> bool:
-    """A GPU, or a processor with AMX: the others take two to four times as long in it as in float32."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+def fast_precision() -> Precision:
+    """bfloat16 on a GPU and on a processor with AMX: others take two to four times as long in it."""
+    return "bf16" if torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() else "fp32"
 
 
 def shard(model: PairTransformer, world: World) -> None:
@@ -125,7 +124,9 @@ def shard(model: PairTransformer, world: World) -> None:
 
 
 def compile_blocks(model: PairTransformer) -> None:
-    """Each of them at its first pass of each shape, which takes a minute the first time on a machine."""
+    """Each of them at its first pass of each shape, which takes a minute the first time on a machine: not for
+    a rollout, where every filling of the caches is another shape.
+    """
     for block in model.blocks:
         block.compile(dynamic=False)
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,7 +24,7 @@ from engine.errors import ConfigError
 from engine.frames import Pixels
 from engine.model.weight_files import save_weights
 from engine.train import checkpoint
-from engine.train.distributed import Precision, World, gathered_again, whole
+from engine.train.distributed import Precision, World, fast_precision, gathered_again, whole
 from engine.train.logbook import Logbook
 
 Batch = TypeVar("Batch")
@@ -71,7 +71,7 @@ class Task(Protocol[Batch]):
 class LoopSettings:
     """``batch`` is of a whole step, over all processes and all ``accumulate`` passes of each. The run ends
     after ``steps`` or ``minutes`` of training in all, resumed or not; None: no end but Ctrl-C. ``precision``
-    is of the products, and "auto" is bfloat16 on a GPU and on processors with AMX.
+    is of the products.
     """
 
     out: Path
@@ -79,7 +79,7 @@ class LoopSettings:
     accumulate: int = 1
     steps: int | None = None
     minutes: float | None = None
-    precision: Precision = "auto"
+    precision: Precision = field(default_factory=fast_precision)
     compile: bool = False
     warmup: int = 100
     largest_gradient: float = 1.0
@@ -301,7 +301,8 @@ class Run(Generic[Batch]):
         for context in averaged:
             context.__enter__()
         try:
-            figures, pixels = self._task.look()
+            with torch.compiler.set_stance("force_eager"):  # its shapes are not those that were compiled for
+                figures, pixels = self._task.look()
         finally:
             for context in reversed(averaged):
                 context.__exit__(None, None, None)

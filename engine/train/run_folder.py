@@ -16,7 +16,7 @@ FREE_TO_CHANGE = {  # in a run that resumes: nothing that a step computes depend
     "checkpointing",
     *(
         f"loop.{name}"
-        for name in ("out", "steps", "minutes", "checkpoint_every_s", "log_every", "look_every")
+        for name in ("out", "steps", "minutes", "compile", "checkpoint_every_s", "log_every", "look_every")
     ),
 }
 

@@ -251,15 +251,16 @@ class StudentTask:
 
     def teachers_copy(self, *, trained: bool) -> PairTransformer:
         """Another network, with the teacher's weights."""
-        return self._placed(_loaded(self.settings.teacher, self.settings.size)[0], trained=trained)
+        model = self._placed(_loaded(self.settings.teacher, self.settings.size)[0], trained=trained)
+        if self.settings.loop.compile:
+            compile_blocks(model)
+        return model
 
     def _placed(self, model: PairTransformer, *, trained: bool) -> PairTransformer:
         model.requires_grad_(trained)
         model.checkpointing = trained and self.settings.checkpointing
         model.to(self.world.device)
         shard(model, self.world)
-        if self.settings.loop.compile:
-            compile_blocks(model)
         return model
 
     def _look_steps(self) -> list[int]:

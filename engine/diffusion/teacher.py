@@ -31,6 +31,7 @@ Velocity = Callable[[Tensor, Tensor], Tensor]  # x_σ B F C h w, timesteps B F i
 TRANSFORMERS: dict[Variant, type[PairTransformer]] = {"pair": PairTransformer, "prefix": PrefixTransformer}
 VARIANT_KEY = "variant"  # in the metadata of a file of a teacher's weights
 SHIFT_KEY = "shift"  # there too: of the noise levels that it was trained at, and is sampled at
+FRAMES_KEY = "frames"  # there too: latent frames of the clips that it was trained on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

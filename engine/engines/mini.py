@@ -73,14 +73,19 @@ class MiniEngine:
         estimator_for: EstimatorFor = DepthEstimator,
         clock: Clock = time.perf_counter,
         worker: Worker | None = None,
+        frame_clock: Clock | None = None,
     ) -> None:
         """The networks' places may be taken by anything that does what they do. The student looks at frames
         on the ``worker`` (None: a thread of its own), while their depth is estimated and the base drawn.
+        ``clock`` tells how long things take; ``frame_clock``, asked once for each frame, when they are shown,
+        if that is not now.
         """
         self.chunk = 1
         self.size: tuple[int, int] | None = None
         self._settings = settings
         self._clock = clock
+        self._frame_clock = frame_clock or clock
+        self._now = 0.0  # by the frame clock
         self._scenes = Scenes(settings, estimator_for)
         self._student_for = student_for
         self._worker: Worker = worker or ThreadPoolExecutor(1, "student")
@@ -112,7 +117,7 @@ class MiniEngine:
 
     def report(self) -> Report:
         health = {} if self._painter is None else self._painter.health()
-        trouble = self._trouble or ("" if self._painter is None else self._painter.trouble(self._clock()))
+        trouble = self._trouble or ("" if self._painter is None else self._painter.trouble(self._now))
         if self._scenes.failure is not None:
             trouble = f"and no depth: {self._scenes.failure}"
         if trouble:
@@ -131,7 +136,7 @@ class MiniEngine:
     def _render(self, frame: Pixels, pose: Pose, level: Level) -> tuple[Rendered, float | None]:
         """And the seconds that the student was waited for, if it was asked."""
         shown = wider(pose, self._settings.subject_distance_m)
-        now = self._clock()
+        now = self._now = self._frame_clock()
         scene = self._scenes.of(frame)
         painter = self._painter_for(scene)
         if painter is not None:

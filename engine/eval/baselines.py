@@ -36,7 +36,7 @@ class Copy:
 
 
 class Rotation:
-    """Exact for pan, tilt, roll and zoom; knows no translation."""
+    """Exact for pan, tilt, roll and zoom; knows no translation, but every frame's lens."""
 
     name = "rotation"
     about = "homography of the rotation and the zoom alone: exact without translation"
@@ -49,7 +49,7 @@ class Rotation:
 
 
 class Plane:
-    """One plane at the subject's true distance in every frame: more than the live planar engine knows."""
+    """One plane at the subject's true distance, by the true lens, in every frame: more than engines know."""
 
     name = "plane"
     about = "homography of a plane at the subject's true distance"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from engine.data.decode import Size
 from engine.data.loopaug import straight
 from engine.data.pairs import Clip
 from engine.diffusion.schedule import Schedule
-from engine.diffusion.teacher import SHIFT_KEY, VARIANT_KEY, load_teacher, sample
+from engine.diffusion.teacher import FRAMES_KEY, SHIFT_KEY, VARIANT_KEY, load_teacher, sample
 from engine.engines.base import EngineSettings
 from engine.engines.mini import EXPORTED, MiniEngine, open_student
 from engine.engines.painter import Painted, Student
@@ -73,6 +74,8 @@ def model_methods(files: Iterable[Weights], teacher_steps: int, size: Size) -> l
         variant = checkpoint.file.metadata.get(VARIANT_KEY)
         if variant is not None:
             label = file.label or {"pair": "teacher"}.get(variant, variant)
+            if variant == "prefix":
+                found.append(TeacherMethod(f"{label}, in clips", file.path, teacher_steps, in_clips=True))
             found.append(TeacherMethod(label, file.path, teacher_steps))
         else:
             found += student_methods(file.label or "student", file.path, checkpoint.size, size)
@@ -139,7 +142,9 @@ class PaintedMethod(EngineMethod):
     def _engine(self, settings: EngineSettings) -> MiniEngine:
         student = _AtSteps(self._student, self._steps or self._default_steps)
         student.reset()
-        return MiniEngine(settings, student_for=lambda weights: student)
+        # what it remembers, fades and watches for goes by the clip's time, not by this machine's
+        frame_clock = count(0.0, 1 / layout.FPS).__next__
+        return MiniEngine(settings, student_for=lambda weights: student, frame_clock=frame_clock)
 
 
 class _AtSteps:
@@ -164,20 +169,26 @@ def _shrunk(shot: Shot, size: tuple[int, int]) -> Shot:
 
 
 class TeacherMethod:
-    """A whole clip at once, at the model's own size."""
+    """A whole shot at once, at the model's own size; or ``in_clips`` as long as those that it was trained on,
+    one after the other: fair to a model that cannot do with longer ones.
+    """
 
-    remembers = True
     streams = False
 
-    def __init__(self, name: str, path: Path, steps: int) -> None:
+    def __init__(self, name: str, path: Path, steps: int, *, in_clips: bool = False) -> None:
         self.name = name
-        self._path, self._steps = path, steps
+        self._path, self._steps, self._in_clips = path, steps, in_clips
+        self.remembers = not in_clips
         metadata = read_weights(path).file.metadata
         self._shift = None if SHIFT_KEY not in metadata else float(metadata[SHIFT_KEY])
-        self.about = f"{ABOUT.get(metadata.get(VARIANT_KEY, ''), 'model')} {path.name}, {steps} steps"
+        self._trained_frames = int(metadata[FRAMES_KEY]) if FRAMES_KEY in metadata else None
+        trained = f", trained on {self._trained_frames} latent frames" if self._trained_frames else ""
+        self.about = (
+            f"{ABOUT.get(metadata.get(VARIANT_KEY, ''), 'model')} {path.name}, {steps} steps{trained}"
+        )
 
     def at_steps(self, steps: int) -> list[TeacherMethod]:
-        return [TeacherMethod(self.name, self._path, steps)]
+        return [TeacherMethod(self.name, self._path, steps, in_clips=self._in_clips)]
 
     def render(self, shot: Shot) -> Iterator[Pixels]:
         _ = self._model
@@ -186,7 +197,8 @@ class TeacherMethod:
     @cached_property
     def identity(self) -> str:
         """Changes whenever the pictures would."""
-        return f"{read_weights(self._path).file.sha256()} {self._steps} steps, shift {self._shift}"
+        clips = " in clips" if self._in_clips else ""
+        return f"{read_weights(self._path).file.sha256()} {self._steps} steps, shift {self._shift}{clips}"
 
     @cached_property
     def _model(self) -> tuple[PairTransformer, ModelConfig]:
@@ -200,7 +212,16 @@ class TeacherMethod:
         batch = collate([_example(shot, config)])
         shift = config.shift if self._shift is None else self._shift
         schedule = Schedule.many_step(self._steps, shift)
-        x0 = sample(model, batch.conditions, config.reach, batch.noise, schedule)
+        frames = batch.noise.shape[1]
+        each = self._trained_frames or frames if self._in_clips else frames
+        clips = [(first, min(first + each, frames)) for first in range(0, frames, each)]
+        made = [
+            sample(
+                model, batch.conditions.between(*clip), config.reach, batch.noise[:, slice(*clip)], schedule
+            )
+            for clip in clips
+        ]
+        x0 = torch.cat(made, dim=1)
         video = codec.decode(x0)[0].clamp(-1, 1)
         pictures = ((video + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
         for picture in pictures[: len(shot)]:
@@ -209,10 +230,10 @@ class TeacherMethod:
 
 def _example(shot: Shot, config: ModelConfig) -> Example:
     """The shot as training sees its clips, with the source in the place of the truth that nobody has. The
-    subject's distance is that of the beginning, as for the engines.
+    source's lens and the subject's distance are those of the beginning, as for the engines.
     """
     frames = len(shot)
-    lenses = [lens.scaled(*config.size) for lens in shot.lenses]
+    lenses = [shot.lenses[0].scaled(*config.size)] * frames
     targets = [lens.zoomed(pose.zoom) for lens, pose in zip(lenses, shot.poses, strict=True)]
     source = np.stack([resized(frame, config.size) for frame in shot.source])
     clip = Clip(

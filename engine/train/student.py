@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.diffusion.rollout import Chunk, Stream, rollout
 from engine.diffusion.schedule import TIMESTEPS, Schedule
-from engine.diffusion.teacher import SHIFT_KEY, VARIANT_KEY, Conditions
+from engine.diffusion.teacher import FRAMES_KEY, SHIFT_KEY, VARIANT_KEY, Conditions
 from engine.errors import ConfigError, WeightsError
 from engine.frames import Pixels
 from engine.model.config import ModelConfig, model_config
@@ -236,7 +236,7 @@ class StudentTask:
             "stage": type(settings.how).__name__.lower(),
             "teacher": settings.teacher,
             "data": str(settings.data),
-            "frames": str(settings.frames),
+            FRAMES_KEY: str(settings.frames),
         }
 
     def stream(self, batch: TeacherBatch) -> Stream:

@@ -19,7 +19,15 @@ import torch
 from torch import Tensor
 
 from engine.diffusion.schedule import TIMESTEPS, Schedule, noised, velocity
-from engine.diffusion.teacher import SHIFT_KEY, TRANSFORMERS, VARIANT_KEY, Variant, sample, velocity_of
+from engine.diffusion.teacher import (
+    FRAMES_KEY,
+    SHIFT_KEY,
+    TRANSFORMERS,
+    VARIANT_KEY,
+    Variant,
+    sample,
+    velocity_of,
+)
 from engine.engines.base import Progress
 from engine.errors import ConfigError
 from engine.frames import Pixels
@@ -144,7 +152,7 @@ class TeacherTask:
             VARIANT_KEY: settings.variant,
             SHIFT_KEY: str(settings.shift),
             "data": str(settings.data),
-            "frames": str(settings.frames),
+            FRAMES_KEY: str(settings.frames),
         }
         self.parts: Mapping[str, Part] = {
             MODEL: Part(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 import subprocess
 import sys
@@ -243,6 +244,16 @@ def test_after_a_rest_the_student_begins_anew(engine, clock, fake, source):
     fake.told.clear()
     run(engine, clock, source.colour, [TRUCK] * 2)
     assert fake.told == ["reset"]
+
+
+def test_a_clip_that_is_painted_slowly_is_no_rest_by_its_own_clock(source, clock, fake):
+    frame_clock = itertools.count(0.0, FRAME_S).__next__
+    engine = MiniEngine(SETTINGS, fake, Truth(source, clock), clock, InTurn(), frame_clock)
+    engine.warmup(lambda share, what: None)
+    run(engine, clock, source.colour, [TRUCK] * 2)
+    fake.told.clear()
+    run(engine, clock, source.colour, [TRUCK] * 2, frame_s=10.0)
+    assert fake.told == []
 
 
 def test_after_a_cut_the_student_begins_anew(engine, clock, fake, source):

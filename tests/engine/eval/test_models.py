@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from engine.camera.geometry import Pose
-from engine.diffusion.teacher import SHIFT_KEY, TRANSFORMERS, VARIANT_KEY
+from engine.diffusion.teacher import FRAMES_KEY, SHIFT_KEY, TRANSFORMERS, VARIANT_KEY
 from engine.engines.mini import WEIGHTS as MINI
 from engine.eval.cases import Shot
 from engine.eval.kept import KeptClips
@@ -29,7 +30,13 @@ def files(tmp_path_factory) -> dict[str, Path]:
     found = {}
     for name, kind in TRANSFORMERS.items():
         torch.manual_seed(0)
-        metadata = {**config_metadata(config), "layout": "trained", VARIANT_KEY: name, SHIFT_KEY: "3.0"}
+        metadata = {
+            **config_metadata(config),
+            "layout": "trained",
+            VARIANT_KEY: name,
+            SHIFT_KEY: "3.0",
+            FRAMES_KEY: "2",
+        }
         found[name] = folder / f"{name}.safetensors"
         save_weights(found[name], kind(config).state_dict(), metadata)
     found["student"] = folder / "student.safetensors"
@@ -54,14 +61,23 @@ def shot(small_lens) -> Shot:
 def test_each_file_is_what_it_says_it_is(files, shot):
     weights = [Weights.parse(str(files["pair"])), Weights.parse(str(files["prefix"]))]
     weights += [Weights.parse(f"ours={files['student']}")]
-    teacher, prefix, student = model_methods(weights, 2, SIZE)
-    assert [teacher.name, prefix.name, student.name] == ["teacher", "prefix", "ours"]
-    assert (teacher.streams, prefix.streams, student.streams) == (False, False, True)
-    assert isinstance(student, EngineMethod)
-    for method in (teacher, prefix, student):
+    methods = model_methods(weights, 2, SIZE)
+    assert [method.name for method in methods] == ["teacher", "prefix, in clips", "prefix", "ours"]
+    assert [method.streams for method in methods] == [False, False, False, True]
+    assert isinstance(methods[-1], EngineMethod)
+    for method in methods:
         frames, timing = render_timed(method, shot)
         assert [frame.shape for frame in frames] == [(SIZE[1], SIZE[0], 3)] * len(shot)
         assert timing.frame_s > 0
+
+
+def test_a_prefix_model_is_also_measured_in_clips_as_long_as_it_was_trained_on(files, shot):
+    clips, whole = model_methods([Weights(path=files["prefix"])], 1, SIZE)
+    assert (clips.remembers, whole.remembers) == (False, True)
+    in_clips, at_once = (np.stack(list(method.render(shot))) for method in (clips, whole))
+    first = replace(shot, source=shot.source[:2], poses=shot.poses[:2], lenses=shot.lenses[:2])
+    assert np.array_equal(in_clips[:2], np.stack(list(clips.render(first))))
+    assert not np.array_equal(in_clips, at_once)
 
 
 def test_the_mini_that_goes_on_air_is_measured_as_it_is_and_against_plain_enlarging(shot):

@@ -37,6 +37,14 @@ Accumulate = Annotated[int, typer.Option(help="Passes that a step's clips are sp
 Minutes = Annotated[float | None, typer.Option(help="End after so much training in all.")]
 LearningRate = Annotated[float | None, typer.Option(help="Default: the size's own.")]
 LoopShare = Annotated[float | None, typer.Option(help="Share of LoopAug clips.", min=0, max=1)]
+TypicalMove = Annotated[
+    float | None,
+    typer.Option(
+        help="Prefer targets about so far from their source, in radians plus shares of the distance; "
+        "default: the size's own.",
+        min=0.01,
+    ),
+]
 Checkpointing = Annotated[
     bool | None, typer.Option(help="Spare memory by computing the blocks twice; default: the size's own.")
 ]
@@ -82,6 +90,7 @@ def teacher(
     ] = None,
     motion: Annotated[float | None, typer.Option(help="Share of the loss that motion has.")] = None,
     loop_share: LoopShare = None,
+    typical_move: TypicalMove = None,
     weights: Annotated[str | None, typer.Option(help="Imported weights to begin with.")] = None,
     codec: Codec = None,
     latents: Latents = None,
@@ -132,6 +141,7 @@ def teacher(
             weighting=weighting,
             motion=motion,
             loop_share=loop_share,
+            typical_move=typical_move,
             checkpointing=checkpointing,
         ),
     )
@@ -169,6 +179,7 @@ def student(
         float | None, typer.Option(help="How much of its average the student keeps in an update.")
     ] = None,
     loop_share: LoopShare = None,
+    typical_move: TypicalMove = None,
     own_share: Annotated[
         float | None, typer.Option(help="init: share of chunks at the student's own levels.", min=0, max=1)
     ] = None,
@@ -244,6 +255,7 @@ def student(
             learning_rate=learning_rate,
             average=average,
             loop_share=loop_share,
+            typical_move=typical_move,
             checkpointing=checkpointing,
         ),
     )

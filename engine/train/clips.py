@@ -45,7 +45,9 @@ DATASETS = 8  # of different settings, that stay open
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSettings:
-    """``scenes`` is a :class:`SceneList`'s file; None: all that are there now."""
+    """Shares and ``typical_move`` are :class:`PairDataset`'s. ``scenes`` is a :class:`SceneList`'s file; None:
+    all that are there now.
+    """
 
     data: Path
     split: str
@@ -55,6 +57,7 @@ class ClipSettings:
     seed: int
     loop_share: float = 0.0
     identity_share: float = 0.0
+    typical_move: float | None = None
     augment: bool = False
     hints: bool = True
     estimated_depth: bool = True
@@ -182,6 +185,7 @@ def _dataset(settings: ClipSettings, scene_count: int | None) -> PairDataset:
         settings.seed,
         settings.loop_share,
         identity_share=settings.identity_share,
+        typical_move=settings.typical_move,
         augmentation=AUGMENTATION if settings.augment else None,
         depth=settings.hints and not settings.estimated_depth,
         matte=settings.hints and not settings.estimated_depth,

@@ -32,7 +32,7 @@ from engine.train.distributed import World, compile_blocks, shard
 from engine.train.loop import LoopSettings
 from engine.train.pictures import decoded, psnr, strip
 from engine.train.supply import Supply
-from engine.train.teacher import LOOK_CLIPS, STRIP_FRAMES, Weighting, training_codec
+from engine.train.teacher import LOOK_CLIPS, NEAR, STRIP_FRAMES, Weighting, training_codec
 
 TIMESTEPS_KEY = "timesteps"  # in the metadata of a student's file, and of no teacher's
 RENOISING, SCORING, LEVELS = range(1, 4)  # the uses that one sample's noise has, beside its first
@@ -118,6 +118,7 @@ class StudentSettings:
     weighting: Weighting
     loop_share: float = 0.2
     identity_share: float = 0.05
+    typical_move: float | None = None
     augment: bool = True
     latents: Path | None = None
     estimated_depth: bool = True
@@ -148,6 +149,7 @@ def recipe(stage: Stage, size: str, data: Path, loop: LoopSettings, teacher: str
         learning_rate=rate,
         average=average,
         weighting="clean" if in_pixels else "velocity",
+        typical_move=NEAR if in_pixels else None,
         checkpointing=not in_pixels,
     )
 
@@ -288,6 +290,7 @@ class StudentTask:
             seed=settings.seed,
             loop_share=settings.loop_share,
             identity_share=settings.identity_share,
+            typical_move=settings.typical_move,
             augment=settings.augment and settings.latents is None,
             hints=bool(config.hint_channels),
             estimated_depth=settings.estimated_depth,

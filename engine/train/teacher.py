@@ -56,6 +56,7 @@ TRAINABLE: dict[Trainable, tuple[str, ...]] = {
     "attention": ("self_attn.", *CAMERA),
     "camera": CAMERA,
 }
+NEAR = 0.15  # typical move, as on air: of views farther apart most of the error is what nobody saw
 LOOK_CLIPS = 12
 LOOK_STEPS = (1, 6)  # of the sampler
 STRIP_FRAMES = 4
@@ -84,6 +85,7 @@ class TeacherSettings:
     motion: float = 0.1
     loop_share: float = 0.2
     identity_share: float = 0.05
+    typical_move: float | None = None
     augment: bool = True
     latents: Path | None = None
     dropped: Dropped
@@ -111,6 +113,7 @@ def recipe(size: str, data: Path, loop: LoopSettings) -> TeacherSettings:
             size=size,
             frames=8,
             learning_rate=1e-3,
+            typical_move=NEAR,
             weighting="clean",
             shift=3.0,
             dropped=Dropped(source=0.03, camera=0.03, hints=0.03),
@@ -184,6 +187,7 @@ class TeacherTask:
                 seed=settings.seed,
                 loop_share=settings.loop_share,
                 identity_share=settings.identity_share,
+                typical_move=settings.typical_move,
                 augment=settings.augment and settings.latents is None,
                 hints=bool(self._config.hint_channels),
                 estimated_depth=settings.estimated_depth,

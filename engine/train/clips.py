@@ -45,8 +45,8 @@ DATASETS = 8  # of different settings, that stay open
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSettings:
-    """Shares and ``typical_move`` are :class:`PairDataset`'s. ``scenes`` is a :class:`SceneList`'s file; None:
-    all that are there now.
+    """Shares and ``typical_move`` are :class:`PairDataset`'s. ``scenes`` is a :class:`SceneList`'s file;
+    None: all that are there now.
     """
 
     data: Path

@@ -164,7 +164,8 @@ def _gpu() -> Iterable[Finding]:
 
 def _torch() -> Iterable[Finding]:
     if importlib.util.find_spec("torch") is None:
-        yield Finding("torch", "not needed", "", "for the model: python realcam_obs.py setup --with model")
+        hint = "for wan-1.3b, wan2.2-5b and training: python realcam_obs.py setup --with model"
+        yield Finding("torch", "not needed", "", hint)
     else:
         yield Finding("torch", "there", "installed")
 

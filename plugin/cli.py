@@ -195,8 +195,9 @@ def _go_on_air(config: SessionConfig, verbose: bool) -> None:
 
     log_path = start_logging(verbose=verbose)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last: Windows', from the script in OBS
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop.set())
     with Session(config) as session:
         where = f"http://{config.web.host}:{config.web.port}/" if config.web.enabled else "off"
         out.print(f"control page {where}   OSC {config.osc.host}:{config.osc.port}   log {log_path}")

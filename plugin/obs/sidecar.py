@@ -102,9 +102,8 @@ class Sidecar:
         if process is None or process.poll() is not None:
             return
         self._asked_to_stop = True
-        _ask_to_end(process)
         try:
-            process.wait(STOP_S)
+            process.wait(STOP_S if _ask_to_end(process) else 0.0)
         except subprocess.TimeoutExpired:
             _kill_tree(process)
             process.wait(STOP_S)
@@ -134,11 +133,13 @@ def _own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        process.send_signal(signal.CTRL_BREAK_EVENT)
-    else:
-        process.terminate()
+def _ask_to_end(process: subprocess.Popen[bytes]) -> bool:
+    """False where it cannot be asked: on Windows that takes a console in common, and OBS has none."""
+    try:
+        process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+    except OSError:
+        return False
+    return True
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:

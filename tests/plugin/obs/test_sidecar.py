@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -63,6 +64,21 @@ def test_one_that_does_not_listen_is_ended_with_its_children(launcher, monkeypat
     sidecar.close()
     assert not sidecar.running
     until(lambda: not is_alive(child))
+
+
+def test_one_that_cannot_be_asked_to_end_is_ended_at_once(launcher, monkeypatch):
+    def no_console(process: subprocess.Popen[bytes], number: int) -> None:
+        raise OSError("[WinError 6] The handle is invalid")
+
+    launcher.write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n", encoding="utf-8")
+    sidecar = Sidecar()
+    sidecar.start([])
+    until(lambda: last_line(sidecar_module.log_path()) == "here")
+    monkeypatch.setattr(subprocess.Popen, "send_signal", no_console)
+    began_s = time.monotonic()
+    sidecar.close()
+    assert not sidecar.running and sidecar.describe() == "stopped"
+    assert time.monotonic() - began_s < sidecar_module.STOP_S
 
 
 def is_alive(pid: int) -> bool:

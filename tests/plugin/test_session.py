@@ -132,6 +132,21 @@ def test_a_port_in_use_is_said_before_anything_is_on_air() -> None:
             Session(config(osc={"port": port})).start()
 
 
+def test_a_failure_on_the_way_to_the_engine_and_back_is_shown_and_passes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a picture of no size")
+
+    with on_air(config()) as (session, _):
+        for part, method in ((session.engine, "submit"), (session.compositor, "set_engine_picture")):
+            with monkeypatch.context() as patch:
+                patch.setattr(part, method, fail)
+                wait_for(lambda: "a picture of no size" in str(session.state(0.0)["error"]))
+            wait_for(lambda: not session.state(0.0)["error"])
+    assert caplog.text.count("failed in a way it should not") == 2
+
+
 def test_the_state_is_ready_for_json() -> None:
     import json
 

@@ -31,6 +31,7 @@ from plugin.engine_host import EngineHost
 from plugin.latency import Latencies
 from plugin.library import PresetLibrary
 from plugin.obs.client import ObsClient
+from plugin.obs.local import address
 from plugin.obs.tally import TallyWatcher
 from plugin.pacer import Pacer
 from plugin.sinks.base import OutputFormat, Sink, SinkRunner
@@ -164,6 +165,7 @@ class Session:
             "engine": asdict(engine),
             "health": dict(engine.health),
             "sinks": [asdict(sink) for sink in sinks],
+            "obs": self._obs and dict(zip(("state", "detail"), self._obs.state, strict=True)),
             "error": next(filter(None, self._failures.values()), ""),
             "preset_errors": [str(error) for error in self.library.errors],
         }
@@ -240,7 +242,9 @@ class Session:
 
 
 def _obs_client(config: ObsConfig) -> ObsClient | None:
-    return ObsClient(config.host, config.port, config.password) if config.enabled else None
+    if not config.enabled:
+        return None
+    return ObsClient(*address(config.host, config.port, config.password or None))
 
 
 def limits_from(config: LimitsConfig) -> Limits:

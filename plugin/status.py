@@ -51,6 +51,8 @@ def status_panel(state: Mapping[str, Any]) -> RenderableType:
         table.add_row(
             "sink", _line(sink, f"{sink['name']}  {sink['written']} frames  drops {sink['dropped']}")
         )
+    if state["obs"]:
+        table.add_row("obs", _line(state["obs"], f"tally {state['tally']}"))
     table.add_row("move", _move(state))
     errors = (state["last_error"], state["error"], output["error"], *state["preset_errors"])
     problem = next(filter(None, errors), None)

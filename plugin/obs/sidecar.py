@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -48,6 +49,19 @@ def log_path() -> Path:
     if sys.platform == "darwin":
         return home / "Library" / "Logs" / "RealCam" / "sidecar.log"
     return Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "realcam" / "sidecar.log"
+
+
+def words(options: str, windows: bool = os.name == "nt") -> list[str]:
+    """As a shell splits them and finds the home; while a quotation mark is still open, at the blanks."""
+    lexer = shlex.shlex(options, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if windows:
+        lexer.escape = ""  # there a backslash is a part of a path
+    try:
+        found = list(lexer)
+    except ValueError:
+        found = options.split()
+    return [str(Path(word).expanduser()) if word.startswith(("~/", "~\\")) else word for word in found]
 
 
 class Sidecar:

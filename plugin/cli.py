@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from engine.errors import ConfigError, RealCamError
 from plugin import cli_data, cli_eval, cli_presets, cli_train, cli_weights, doctor, testing
@@ -265,7 +266,8 @@ def main() -> None:
     try:
         app()
     except RealCamError as error:
-        Console(stderr=True).print(f"[red bold]RealCam:[/] {error}", highlight=False, soft_wrap=True)
+        said = f"[red bold]RealCam:[/] {escape(str(error))}"
+        Console(stderr=True).print(said, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 

@@ -108,8 +108,7 @@ def main(arguments: list[str]) -> NoReturn:
         print(HELP)
         sys.exit(0)
     try:
-        extras = environment.wanted_extras(arguments, environment.has_nvidia_gpu())
-        environment.ensure(HERE, VENV, extras)
+        environment.ensure(HERE, VENV, environment.wanted_extras(arguments))
     except environment.SetupError as error:
         print(f"realcam: {error}", file=sys.stderr)
         sys.exit(1)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from engine.errors import ConfigError, RealCamError
 from plugin import cli_data, cli_eval, cli_presets, cli_train, cli_weights, doctor, testing
@@ -195,8 +196,9 @@ def _go_on_air(config: SessionConfig, verbose: bool) -> None:
 
     log_path = start_logging(verbose=verbose)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last: Windows', from the script in OBS
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop.set())
     with Session(config) as session:
         where = f"http://{config.web.host}:{config.web.port}/" if config.web.enabled else "off"
         out.print(f"control page {where}   OSC {config.osc.host}:{config.osc.port}   log {log_path}")
@@ -264,7 +266,8 @@ def main() -> None:
     try:
         app()
     except RealCamError as error:
-        Console(stderr=True).print(f"[red bold]RealCam:[/] {error}", highlight=False, soft_wrap=True)
+        said = f"[red bold]RealCam:[/] {escape(str(error))}"
+        Console(stderr=True).print(said, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 

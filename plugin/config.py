@@ -215,7 +215,9 @@ class PresetsConfig(Strict):
 
 
 class ObsConfig(Strict):
-    """obs-websocket; ``tally_input`` is the input in OBS whose program state is followed."""
+    """obs-websocket; ``tally_input`` is the input in OBS whose program state is followed. Without a
+    ``password``, that of the environment or of an OBS on this machine.
+    """
 
     enabled: bool = False
     host: str = "127.0.0.1"

@@ -23,10 +23,11 @@ from rich.table import Table
 
 from engine.errors import ObsError, RealCamError
 from plugin.environment import has_nvidia_gpu
-from plugin.logs import start_logging
+from plugin.logs import log_folder, start_logging
 from plugin.obs.client import ObsClient
 from plugin.obs.local import address, server_settings
 from plugin.obs.own_input import MEDIA_PORT
+from plugin.obs.sidecar import log_path
 
 Verdict = Literal["there", "missing", "not needed"]
 MARKS: dict[Verdict, str] = {"there": "[green]✔", "missing": "[red]✘", "not needed": "[dim]–"}
@@ -164,7 +165,8 @@ def _gpu() -> Iterable[Finding]:
 
 def _torch() -> Iterable[Finding]:
     if importlib.util.find_spec("torch") is None:
-        yield Finding("torch", "not needed", "", "for the model: python realcam_obs.py setup --with model")
+        hint = "for wan-1.3b, wan2.2-5b and training: python realcam_obs.py setup --with model"
+        yield Finding("torch", "not needed", "", hint)
     else:
         yield Finding("torch", "there", "installed")
 
@@ -192,6 +194,10 @@ def _cameras() -> Iterable[Finding]:
         yield Finding("camera", "there", str(device))
 
 
+def _log() -> Iterable[Finding]:
+    yield Finding("log", "there", f"{log_folder()}, and when started from OBS also {log_path()}")
+
+
 def _for_tests() -> Iterable[Finding]:
     for program, package in {"Xvfb": "xvfb", "chromium": "chromium", "ffmpeg": "ffmpeg"}.items():
         path = shutil.which(program)
@@ -209,5 +215,6 @@ PROBES: tuple[Callable[[], Iterable[Finding]], ...] = (
     _torch,
     _ports,
     _cameras,
+    _log,
     _for_tests,
 )

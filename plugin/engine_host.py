@@ -36,6 +36,7 @@ HUNG_AFTER_S = 10.0
 WARMUP_HUNG_AFTER_S = 600.0
 HEALTHY_AFTER_S = 1.0
 WATCH_EVERY_S = 0.1
+STUCK_AFTER_S = 0.2  # a write into the process's input, which on Windows waits where it is full
 # OpenMP's threads would wait for one another in busy loops, on cores that the output and OBS need.
 UNSPINNING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
@@ -73,7 +74,8 @@ class EngineHost:
         self._wanted_size: tuple[int, int] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
-        self._lock = threading.Lock()  # status, process and its pipe
+        self._lock = threading.Lock()  # status and process
+        self._writing = threading.Lock()  # the process's input
         self._arrived = threading.Condition()
         self._taken = 0
         self._error = ""  # what the process said of its own end
@@ -134,10 +136,15 @@ class EngineHost:
 
     def _tell(self, event: bytes) -> None:
         with self._lock:
-            if self._process is None or self._process.stdin is None:
-                return
-            with contextlib.suppress(OSError):  # it is dead or stuck, which the supervisor sees
-                os.write(self._process.stdin.fileno(), event)
+            process = self._process
+        if process is None or not self._writing.acquire(timeout=STUCK_AFTER_S):
+            return
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(OSError, ValueError):  # dead, stuck or closed, which the supervisor sees
+                os.write(process.stdin.fileno(), event)
+        finally:
+            self._writing.release()
 
     def _set(self, state: EngineState, detail: str = "") -> None:
         with self._lock:
@@ -149,7 +156,11 @@ class EngineHost:
     def _supervise(self) -> None:
         self._set("starting")
         while not self._stop.is_set():
-            reason = self._run_once()
+            try:
+                reason = self._run_once()
+            except Exception as error:
+                log.exception("engine %s failed in a way it should not", self._settings.name)
+                reason = f"{type(error).__name__}: {error}"
             if self._stop.is_set():
                 break
             with self._lock:
@@ -165,6 +176,7 @@ class EngineHost:
         listener = threading.Thread(target=self._listen, args=(process,), name="engine events", daemon=True)
         listener.start()
         try:
+            self._introduce(process)
             reason = self._watch(process)
         finally:
             self._end(process)
@@ -184,6 +196,10 @@ class EngineHost:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         _go_behind(process.pid)
+        return process
+
+    def _introduce(self, process: subprocess.Popen[bytes]) -> None:
+        """Hands over the settings; from then on the process hears of frames."""
         assert process.stdin is not None
         process.stdin.write(encode_settings(self._settings, self._incoming.address, self._outgoing.address))
         if sys.platform != "win32":
@@ -191,7 +207,6 @@ class EngineHost:
         with self._lock:
             self._process = process
             self._status = replace(self._status, pid=process.pid)
-        return process
 
     def _watch(self, process: subprocess.Popen[bytes]) -> str:
         started = self._clock.now()
@@ -214,13 +229,20 @@ class EngineHost:
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with self._lock:
             self._process = None
-            assert process.stdin is not None
-            process.stdin.close()
+        self._close_input(process)
         try:
             process.wait(1.0 if self._stop.is_set() else 0.0)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(5.0)
+            self._close_input(process)
+
+    def _close_input(self, process: subprocess.Popen[bytes]) -> None:
+        """Unless a write is stuck in it, which only the end of the process frees."""
+        if self._writing.acquire(timeout=STUCK_AFTER_S):
+            assert process.stdin is not None
+            process.stdin.close()
+            self._writing.release()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         """Runs in a thread for each life: the process's events until its output ends."""

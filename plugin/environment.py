@@ -29,7 +29,6 @@ LOG = "realcam-setup.log"  # in the environment: all that pip said
 
 EXTRAS = ("model", "ndi", "test", "train")
 TRAINS = frozenset({"train", "eval", "data"})
-WORTH_A_GPU = frozenset({"run", "setup"})  # these take torch along when an NVIDIA GPU is there
 
 TORCH_INDEX_VARIABLE = "REALCAM_TORCH_INDEX"
 TORCH_CUDA_INDEX = "https://download.pytorch.org/whl/cu128"
@@ -51,7 +50,7 @@ def has_nvidia_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia").exists()
 
 
-def wanted_extras(arguments: Sequence[str], gpu: bool) -> frozenset[str]:
+def wanted_extras(arguments: Sequence[str]) -> frozenset[str]:
     """The extras of pyproject.toml that a command line needs."""
     if not arguments or "--help" in arguments:
         return frozenset()
@@ -60,10 +59,10 @@ def wanted_extras(arguments: Sequence[str], gpu: bool) -> frozenset[str]:
         return frozenset(EXTRAS)
     extras = set(_asked_for(arguments[1:])) if command == "setup" else set()
     if command in TRAINS or (command == "weights" and "export" in arguments):
-        extras |= {"model", "train"}
+        extras.add("train")
     if command == "weights" or (command == "bench" and "model" in arguments) or _runs_a_model(arguments):
         extras.add("model")
-    if gpu and command in WORTH_A_GPU:
+    if "train" in extras:
         extras.add("model")
     return frozenset(extras)
 
@@ -170,13 +169,7 @@ def ensure(folder: Path, venv: Path, wanted: frozenset[str]) -> None:
     pyproject = (folder / "pyproject.toml").read_bytes()
 
     def complete() -> bool:
-        marked, installed = read_marker(venv)
-        version = venv_version(venv)
-        return (
-            version is not None
-            and wanted <= installed
-            and marked == fingerprint(pyproject, installed, version)
-        )
+        return wanted <= read_marker(venv)[1] and _is_sound(venv, pyproject)
 
     if complete():
         return
@@ -185,8 +178,16 @@ def ensure(folder: Path, venv: Path, wanted: frozenset[str]) -> None:
             _set_up(folder, venv, wanted | read_marker(venv)[1], pyproject)
 
 
+def _is_sound(venv: Path, pyproject: bytes) -> bool:
+    """Whether its setup finished, and with what is there now."""
+    marked, installed = read_marker(venv)
+    version = venv_version(venv)
+    return version is not None and marked == fingerprint(pyproject, installed, version)
+
+
 def _set_up(folder: Path, venv: Path, extras: frozenset[str], pyproject: bytes) -> None:
     started = time.monotonic()
+    before = (venv / MARKER).read_text(encoding="utf-8") if _is_sound(venv, pyproject) else ""
     with contextlib.suppress(FileNotFoundError):
         (venv / MARKER).unlink()
     python = venv_python(venv)
@@ -194,11 +195,18 @@ def _set_up(folder: Path, venv: Path, extras: frozenset[str], pyproject: bytes) 
         if venv.exists():
             say(f"{venv} is broken, half made or of another Python: making it anew")
             shutil.rmtree(venv)
+            before = ""
         _run("making the environment", [_base_python(), "-m", "venv", str(venv)], None)
     index = torch_index(platform.system(), has_nvidia_gpu(), os.environ) if "model" in extras else None
-    for options in pip_installs(pyproject.decode(), extras, index, folder):
-        command = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off", *options]
-        _run("installing", command, venv / LOG)
+    try:
+        for options in pip_installs(pyproject.decode(), extras, index, folder):
+            command = [str(python), "-m", "pip", "install", "--no-input", "--progress-bar", "off", *options]
+            _run("installing", command, venv / LOG)
+    except SetupError:
+        if before:  # an extra that cannot be had now must not take along what worked without it
+            (venv / MARKER).write_text(before, encoding="utf-8")
+            say("what was set up before still works")
+        raise
     version = venv_version(venv)
     if version is None:
         raise SetupError(f"{venv} has no usable Python after the setup. Remove that folder and try again.")

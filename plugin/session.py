@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from math import radians
 from types import TracebackType
@@ -31,6 +31,7 @@ from plugin.engine_host import EngineHost
 from plugin.latency import Latencies
 from plugin.library import PresetLibrary
 from plugin.obs.client import ObsClient
+from plugin.obs.local import address
 from plugin.obs.tally import TallyWatcher
 from plugin.pacer import Pacer
 from plugin.sinks.base import OutputFormat, Sink, SinkRunner
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_S = 0.001  # Python's own 5 ms between threads would be a sixth of a frame for the pacer
 FIRST_PICTURE_S = 1.5  # how long the output waits to begin with a picture instead of the slate
+AFTER_FAILURE_S = 0.02  # so that a failure that comes at once does not take the whole processor
 LARGEST_PICTURE = (1920, 1080)  # that an engine is given, unless the output is larger
 
 
@@ -84,9 +86,11 @@ class Session:
         self._has_picture = threading.Event()
         self.on_air: deque[tuple[float, float]] = deque(maxlen=100)
         """When a command came in, and when the first picture that obeys it was due."""
+        loops = {"engine feed": self._feed_engine, "engine pictures": self._collect_picture}
+        self._failures = dict.fromkeys(loops, "")
         self._threads = [
-            threading.Thread(target=self._feed_engine, name="engine feed", daemon=True),
-            threading.Thread(target=self._collect_pictures, name="engine pictures", daemon=True),
+            threading.Thread(target=self._keep_doing, args=(name, once), name=name, daemon=True)
+            for name, once in loops.items()
         ]
 
     def __enter__(self) -> Session:
@@ -161,6 +165,8 @@ class Session:
             "engine": asdict(engine),
             "health": dict(engine.health),
             "sinks": [asdict(sink) for sink in sinks],
+            "obs": self._obs and dict(zip(("state", "detail"), self._obs.state, strict=True)),
+            "error": next(filter(None, self._failures.values()), ""),
             "preset_errors": [str(error) for error in self.library.errors],
         }
 
@@ -181,19 +187,36 @@ class Session:
         self.switcher.set_tally(program, preview)
         self.source.set_tally(bool(program), preview)
 
-    def _feed_engine(self) -> None:
-        while not self._stop.is_set():
-            frame: Frame | None = self.source.frames.take(0.2)
-            if frame is not None:
-                self.compositor.set_source(frame)
-                self.engine.submit(frame, self.switcher.view(self.clock.now()).pose)
+    def _keep_doing(self, name: str, once: Callable[[], bool]) -> None:
+        """Runs in a thread for the whole show: a failure is logged and told once, and does not end it.
 
-    def _collect_pictures(self) -> None:
+        ``once`` says whether there was something to do.
+        """
         while not self._stop.is_set():
-            picture = self.engine.take(0.2)
-            if picture is not None:
-                self.compositor.set_engine_picture(picture)
-                self._has_picture.set()
+            try:
+                if once():
+                    self._failures[name] = ""
+            except Exception as error:
+                if not self._failures[name]:
+                    log.exception("the %s failed in a way it should not", name)
+                self._failures[name] = f"{name}: {type(error).__name__}: {error}"
+                self._stop.wait(AFTER_FAILURE_S)
+
+    def _feed_engine(self) -> bool:
+        frame: Frame | None = self.source.frames.take(0.2)
+        if frame is None:
+            return False
+        self.compositor.set_source(frame)
+        self.engine.submit(frame, self.switcher.view(self.clock.now()).pose)
+        return True
+
+    def _collect_picture(self) -> bool:
+        picture = self.engine.take(0.2)
+        if picture is None:
+            return False
+        self.compositor.set_engine_picture(picture)
+        self._has_picture.set()
+        return True
 
     def _compose(self, due_s: float) -> Plane:
         applied_s, self._applied_s = self._applied_s, None
@@ -219,7 +242,9 @@ class Session:
 
 
 def _obs_client(config: ObsConfig) -> ObsClient | None:
-    return ObsClient(config.host, config.port, config.password) if config.enabled else None
+    if not config.enabled:
+        return None
+    return ObsClient(*address(config.host, config.port, config.password or None))
 
 
 def limits_from(config: LimitsConfig) -> Limits:

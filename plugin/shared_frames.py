@@ -37,6 +37,7 @@ _SLOT = np.dtype(
     ]
 )
 _PAGE = 4096
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class SharedPicture(NamedTuple):
@@ -66,6 +67,23 @@ class RingAddress:
         return _PAGE + self.slots * self.stride
 
 
+def _nameless_file(folder: Path | None, size: int) -> int:
+    """The descriptor of a file in ``folder`` (None: for temporary files) that is already removed.
+
+    Its room is taken at once where that can be asked for: a write into memory without it is a SIGBUS.
+    """
+    descriptor, path = tempfile.mkstemp(prefix="realcam-", dir=folder)
+    try:
+        Path(path).unlink()
+        os.ftruncate(descriptor, size)
+        if sys.platform == "linux":
+            os.posix_fallocate(descriptor, 0, size)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class SharedRing:
     """A ring of pictures of up to ``picture_bytes`` each. Create it in the parent, open it in the child."""
 
@@ -85,13 +103,12 @@ class SharedRing:
         if sys.platform == "win32":
             address = RingAddress(-1, f"realcam-{uuid.uuid4().hex}", slots, picture_bytes)
             return cls(address, mmap.mmap(-1, address.size, tagname=address.name))
-        shm = Path("/dev/shm")
-        folder = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
-        descriptor, path = tempfile.mkstemp(prefix="realcam-", dir=folder)
-        Path(path).unlink()
-        address = RingAddress(descriptor, "", slots, picture_bytes)
-        os.ftruncate(descriptor, address.size)
-        return cls(address, mmap.mmap(descriptor, address.size))
+        size = RingAddress(-1, "", slots, picture_bytes).size
+        try:
+            descriptor = _nameless_file(SHARED_MEMORY, size)
+        except OSError:  # there is none, or too little of it: containers have 64 MB
+            descriptor = _nameless_file(None, size)
+        return cls(RingAddress(descriptor, "", slots, picture_bytes), mmap.mmap(descriptor, size))
 
     @classmethod
     def open(cls, address: RingAddress) -> SharedRing:

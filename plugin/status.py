@@ -51,8 +51,11 @@ def status_panel(state: Mapping[str, Any]) -> RenderableType:
         table.add_row(
             "sink", _line(sink, f"{sink['name']}  {sink['written']} frames  drops {sink['dropped']}")
         )
+    if state["obs"]:
+        table.add_row("obs", _line(state["obs"], f"tally {state['tally']}"))
     table.add_row("move", _move(state))
-    problem = state["last_error"] or output["error"] or next(iter(state["preset_errors"]), None)
+    errors = (state["last_error"], state["error"], output["error"], *state["preset_errors"])
+    problem = next(filter(None, errors), None)
     return Group(table, Text(str(problem), style="red")) if problem else table
 
 

@@ -66,38 +66,39 @@ def test_the_wrong_python_is_told_what_to_install(launcher):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "gpu", "extras"),
+    ("arguments", "extras"),
     [
-        ([], True, set()),
-        (["doctor"], True, set()),
-        (["run", "--source", "obs"], False, set()),
-        (["run", "--source", "obs"], True, {"model"}),
-        (["run", "--help"], True, set()),
-        (["train", "teacher"], False, {"model", "train"}),
-        (["data", "render"], False, {"model", "train"}),
-        (["weights", "list"], False, {"model"}),
-        (["weights", "export", "mine", "mine.onnx"], False, {"model", "train"}),
-        (["bench", "live"], False, set()),
-        (["bench", "model"], False, {"model"}),
-        (["demo", "--engine", "student"], False, set()),
-        (["demo", "--engine", "student", "--weights", "mine.onnx"], False, set()),
-        (["demo", "--engine", "student", "--weights", "mine"], False, {"model"}),
-        (["run", "--source", "obs", "--engine=student", "--model=wan-1.3b"], False, {"model"}),
-        (["run", "--model", "wan2.2-5b"], False, {"model"}),
-        (["setup"], False, set()),
-        (["setup", "--with", "ndi"], False, {"ndi"}),
-        (["setup", "--with=ndi", "--with", "test"], False, {"ndi", "test"}),
-        (["test", "-k", "osc"], False, {"model", "ndi", "test", "train"}),
+        ([], set()),
+        (["doctor"], set()),
+        (["run", "--source", "obs"], set()),
+        (["run", "--help"], set()),
+        (["train", "teacher"], {"model", "train"}),
+        (["data", "render"], {"model", "train"}),
+        (["weights", "list"], {"model"}),
+        (["weights", "export", "mine", "mine.onnx"], {"model", "train"}),
+        (["bench", "live"], set()),
+        (["bench", "model"], {"model"}),
+        (["demo", "--engine", "student"], set()),
+        (["demo", "--engine", "student", "--weights", "mine.onnx"], set()),
+        (["demo", "--engine", "student", "--weights", "mine"], {"model"}),
+        (["run", "--source", "obs", "--engine=student", "--model=wan-1.3b"], {"model"}),
+        (["run", "--model", "wan2.2-5b"], {"model"}),
+        (["setup"], set()),
+        (["setup", "--with", "ndi"], {"ndi"}),
+        (["setup", "--with", "model"], {"model"}),
+        (["setup", "--with", "train"], {"model", "train"}),
+        (["setup", "--with=ndi", "--with", "test"], {"ndi", "test"}),
+        (["test", "-k", "osc"], {"model", "ndi", "test", "train"}),
     ],
 )
-def test_a_command_brings_the_extras_that_it_needs(arguments, gpu, extras):
-    assert environment.wanted_extras(arguments, gpu) == extras
+def test_a_command_brings_the_extras_that_it_needs(arguments, extras):
+    assert environment.wanted_extras(arguments) == extras
 
 
 @pytest.mark.parametrize("options", [["--with"], ["--with", "cuda"], ["--without", "ndi"], ["ndi"]])
 def test_setup_refuses_what_it_does_not_know(options):
     with pytest.raises(SetupError, match="--with model"):
-        environment.wanted_extras(["setup", *options], gpu=False)
+        environment.wanted_extras(["setup", *options])
 
 
 def test_the_extras_are_those_of_pyproject():
@@ -222,6 +223,26 @@ def test_the_environment_is_redone_when_it_is_no_longer_right(project, harm):
         environment.venv_python(venv).unlink()
     environment.ensure(folder, venv, frozenset({"ndi"}))
     assert len(made) == 2
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_an_extra_that_cannot_be_had_leaves_a_working_environment_as_it_was(tmp_path, monkeypatch, sound):
+    def no_network(title: str, command: list[str], log: Path | None) -> None:
+        raise SetupError("The package index could not be reached.")
+
+    monkeypatch.setattr(environment, "_run", no_network)
+    monkeypatch.setattr(environment, "_has_pip", lambda python: True)
+    (tmp_path / "pyproject.toml").write_text("[project]\n", encoding="utf-8")
+    venv = fake_venv(tmp_path / ".venv", tmp_path)
+    pyproject = b"[project]\n" if sound else b"of an earlier version"
+    found = environment.fingerprint(pyproject, frozenset(), THIS_PYTHON)
+    marker = json.dumps({"fingerprint": found, "extras": []})
+    (venv / environment.MARKER).write_text(marker, encoding="utf-8")
+    with pytest.raises(SetupError):
+        environment.ensure(tmp_path, venv, frozenset({"model"}))
+    assert environment.is_finished(venv) is sound
+    if sound:
+        environment.ensure(tmp_path, venv, frozenset())  # and asks for no network
 
 
 def test_two_setups_at_once_wait_for_each_other(project):

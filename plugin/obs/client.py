@@ -21,6 +21,7 @@ from obswebsocket import exceptions, obsws
 from obswebsocket.core import RecvThread
 
 from engine.errors import ObsError
+from plugin.obs.local import PASSWORD_VARIABLE
 from plugin.worker import Backoff, State
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ REQUEST_TIMEOUT_S = 5.0
 POLL_S = 0.25
 NOT_READY = 207  # RequestStatus::NotReady: OBS is loading
 NOT_FOUND = 600  # RequestStatus::ResourceNotFound
+NOT_OBS = (ValueError, KeyError, TypeError, AttributeError)  # obs-websocket-py's, when greeted by another
 
 Data = dict[str, Any]
 Listener = Callable[[str, Data], None]
@@ -121,6 +123,10 @@ class ObsClient:
         pending = _Pending(request, fields, time.monotonic() + timeout_s)
         if threading.current_thread() is self._thread:
             self._ask(pending)
+            while not pending.done.is_set() and time.monotonic() < pending.deadline_s:
+                if self._stop.wait(POLL_S):
+                    break
+                self._ask(pending)
         else:
             try:
                 self._inbox.put_nowait(pending)
@@ -147,9 +153,10 @@ class ObsClient:
                     self._disconnect()
         except Exception as error:
             log.exception("the obs-websocket client failed in a way it should not")
-            self._set("lost", f"{type(error).__name__}: {error}")
             self._disconnect()
-        self._set("stopped")
+            self._set("lost", f"{type(error).__name__}: {error}")
+        else:
+            self._set("stopped")
 
     def _set(self, state: State, detail: str = "") -> None:
         if state != "connecting" and (state, detail) != self._logged:
@@ -163,7 +170,7 @@ class ObsClient:
         connection = _Connection(self._host, self._port, self._password)
         try:
             connection.connect()
-        except (OSError, websocket.WebSocketException, exceptions.ConnectionFailure, ValueError) as error:
+        except (OSError, websocket.WebSocketException, exceptions.ConnectionFailure, *NOT_OBS) as error:
             self._set("lost", _reason(self._where, error))
             self._stop.wait(self._backoff.next_s())
             return False
@@ -225,21 +232,20 @@ class ObsClient:
         for pending in waiting:
             if now > pending.deadline_s:
                 continue  # its caller has given up
-            if self._changing_collection:
-                self._waiting.append(pending)
-            else:
+            if not self._changing_collection:
                 self._ask(pending)
+            if not pending.done.is_set():
+                self._waiting.append(pending)
 
     def _ask(self, pending: _Pending) -> None:
+        """Leaves it open when OBS is not ready: it may be asked again."""
         if self._connection is None or self._changing_collection:
             pending.finish(error=ObsError(f"OBS at {self._where} cannot be asked for {pending.name} now"))
             return
         try:
             pending.finish(self._connection.ask(pending.name, pending.fields, pending.deadline_s))
         except RequestRefused as error:
-            if error.code == NOT_READY and threading.current_thread() is self._thread:
-                self._waiting.append(pending)
-            else:
+            if error.code != NOT_READY:
                 pending.finish(error=error)
         except (OSError, websocket.WebSocketException) as error:
             pending.finish(error=ObsError(f"the connection to OBS at {self._where} broke: {error}"))
@@ -317,6 +323,12 @@ def _reason(where: str, error: Exception) -> str:
     if isinstance(error, exceptions.ConnectionFailure):
         return (
             f"OBS at {where} did not let us in: the password is wrong or missing (Tools → WebSocket Server "
-            "Settings → Show Connect Info; here --password or OBS_WEBSOCKET_PASSWORD)"
+            f"Settings → Show Connect Info; here the variable {PASSWORD_VARIABLE}, in a session file "
+            "obs.password, of `obs add` and `obs status` --password)"
+        )
+    if isinstance(error, NOT_OBS):
+        return (
+            f"what answers at {where} does not speak obs-websocket 5: compare the port (Tools → WebSocket "
+            f"Server Settings) ({type(error).__name__}: {error})"
         )
     return f"no connection to OBS at {where}: {error}"

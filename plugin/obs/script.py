@@ -6,8 +6,6 @@ RealCam's process :mod:`plugin.obs.sidecar`. Everything here runs on OBS's UI th
 
 from __future__ import annotations
 
-import os
-import shlex
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +14,7 @@ import obspython as obs
 
 from plugin.obs.own_input import MEDIA_PORT, NAME
 from plugin.obs.scene import add_media_source, revive_media_source
-from plugin.obs.sidecar import LOOPBACK, Sidecar, StateWatcher, send_osc
+from plugin.obs.sidecar import LOOPBACK, Sidecar, StateWatcher, send_osc, words
 from plugin.obs.tap import Size, Tap, TapSettings, delivered_size
 
 TICK_MS = 200
@@ -60,7 +58,8 @@ class Script:
     hotkeys: dict[str, int] = field(default_factory=dict)
     paused: bool = False  # between two scene collections, and at OBS's end
     tap_settings: TapSettings | None = None
-    arguments: tuple[str, ...] = ()
+    sink: str = "obs-media"
+    options: str = ""
     osc_port: int = 9000
     web_port: int = 9001
     media_port: int = MEDIA_PORT
@@ -102,7 +101,8 @@ def script_update(settings: Any) -> None:
     web_port = obs.obs_data_get_int(settings, "web_port")
     if script.watcher is None or web_port != script.web_port:
         _watch(web_port)
-    script.arguments = _sidecar_arguments(settings)
+    script.sink = obs.obs_data_get_string(settings, "sink")
+    script.options = obs.obs_data_get_string(settings, "options")
     if not script.paused:
         script.tap.configure(script.tap_settings)
 
@@ -178,31 +178,23 @@ def _video_sources() -> list[str]:
         obs.source_list_release(sources)
 
 
-def _sidecar_arguments(settings: Any) -> tuple[str, ...]:
-    """The command line of RealCam: it delivers OBS's shape at OBS's rate."""
+def _sidecar_arguments() -> tuple[str, ...]:
+    """The command line of RealCam: it delivers OBS's shape at OBS's rate, which may have changed since."""
+    assert script.tap_settings is not None, "started before OBS told the settings"
     info = obs.obs_video_info()
     obs.obs_get_video_info(info)
-    size = delivered_size(Size(info.base_width, info.base_height), obs.obs_data_get_int(settings, "height"))
-    sink = obs.obs_data_get_string(settings, "sink")
+    size = delivered_size(Size(info.base_width, info.base_height), script.tap_settings.height)
     return (
         "run",
-        *("--source", f"obs:{obs.obs_data_get_int(settings, 'tap_port')}"),
-        *("--sink", f"obs-media:{script.media_port}" if sink == "obs-media" else sink),
+        *("--source", f"obs:{script.tap_settings.port}"),
+        *("--sink", f"obs-media:{script.media_port}" if script.sink == "obs-media" else script.sink),
         *("--sink", "preview"),
         *("--size", f"{size.width}x{size.height}"),
         *("--rate", f"{info.fps_num}/{info.fps_den}"),
-        *("--osc-port", str(obs.obs_data_get_int(settings, "osc_port"))),
-        *("--web-port", str(obs.obs_data_get_int(settings, "web_port"))),
-        *_words(obs.obs_data_get_string(settings, "options")),
+        *("--osc-port", str(script.osc_port)),
+        *("--web-port", str(script.web_port)),
+        *words(script.options),
     )
-
-
-def _words(options: str) -> list[str]:
-    """As a shell splits them; while a quotation mark is still open, at the blanks."""
-    try:
-        return shlex.split(options, posix=os.name != "nt")
-    except ValueError:
-        return options.split()
 
 
 def _register_hotkey(settings: Any, name: str, description: str, address: str) -> None:
@@ -273,7 +265,7 @@ def _runs_elsewhere() -> bool:
 def _start() -> None:
     """Not a second one: RealCam outlives a crash of OBS, and goes on with the next."""
     if not _runs_elsewhere():
-        script.sidecar.start(script.arguments)
+        script.sidecar.start(_sidecar_arguments())
 
 
 def _start_label() -> str:

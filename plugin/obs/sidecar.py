@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -48,6 +49,19 @@ def log_path() -> Path:
     if sys.platform == "darwin":
         return home / "Library" / "Logs" / "RealCam" / "sidecar.log"
     return Path(os.environ.get("XDG_STATE_HOME") or home / ".local" / "state") / "realcam" / "sidecar.log"
+
+
+def words(options: str, windows: bool = os.name == "nt") -> list[str]:
+    """As a shell splits them and finds the home; while a quotation mark is still open, at the blanks."""
+    lexer = shlex.shlex(options, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    if windows:
+        lexer.escape = ""  # there a backslash is a part of a path
+    try:
+        found = list(lexer)
+    except ValueError:
+        found = options.split()
+    return [str(Path(word).expanduser()) if word.startswith(("~/", "~\\")) else word for word in found]
 
 
 class Sidecar:
@@ -102,9 +116,8 @@ class Sidecar:
         if process is None or process.poll() is not None:
             return
         self._asked_to_stop = True
-        _ask_to_end(process)
         try:
-            process.wait(STOP_S)
+            process.wait(STOP_S if _ask_to_end(process) else 0.0)
         except subprocess.TimeoutExpired:
             _kill_tree(process)
             process.wait(STOP_S)
@@ -134,11 +147,13 @@ def _own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        process.send_signal(signal.CTRL_BREAK_EVENT)
-    else:
-        process.terminate()
+def _ask_to_end(process: subprocess.Popen[bytes]) -> bool:
+    """False where it cannot be asked: on Windows that takes a console in common, and OBS has none."""
+    try:
+        process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+    except OSError:
+        return False
+    return True
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -48,8 +48,8 @@ class NdiSink:
             from cyndilib.wrapper.ndi_structs import FourCC
         except ImportError as error:
             raise SinkError(
-                "NDI output needs the package cyndilib: install RealCam with the extra ndi (pip install "
-                f"'realcam-obs[ndi]'), or choose another sink ({error})"
+                "NDI output needs the package cyndilib: run python realcam_obs.py setup --with ndi, "
+                f"or choose another sink ({error})"
             ) from error
         frame = VideoSendFrame()
         frame.set_resolution(output.width, output.height)

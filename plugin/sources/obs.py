@@ -21,6 +21,7 @@ from engine.errors import SourceError
 from engine.frames import BT709_LIMITED, RGB, Frame, Pixels
 from plugin.clock import Clock
 from plugin.config import ObsConfig, ObsSourceConfig
+from plugin.obs.local import address
 from plugin.sources.pyav import LiveSource, Opening
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class ObsScreenshots:
 
     def open(self) -> None:
         log.warning("%s: use the OBS script's tap for a live picture", self.name)
-        client = obsws(self._obs.host, self._obs.port, self._obs.password, timeout=ANSWER_TIMEOUT_S)
+        where = address(self._obs.host, self._obs.port, self._obs.password or None)
+        client = obsws(*where, timeout=ANSWER_TIMEOUT_S)
         try:
             client.connect()
         except (ConnectionFailure, WebSocketException, OSError, KeyError, ValueError) as error:

@@ -1,6 +1,7 @@
 """The command line as a user meets it: its help, its errors, and clean ends."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -8,15 +9,19 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import get_args
 
 import av
 import pytest
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from plugin.bench import free_port
 from plugin.cli import EXAMPLE, app
-from plugin.config import SessionConfig
+from plugin.config import MemorySinkConfig, SessionConfig
 from plugin.strict_yaml import load
+
+README = EXAMPLE.parents[1] / "README.md"
 
 
 def realcam(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
@@ -52,6 +57,21 @@ def test_the_example_session_is_valid_and_shows_the_defaults(tmp_path: Path) -> 
     assert printed == EXAMPLE.read_text(encoding="utf-8")
 
 
+def test_the_example_session_has_everything_that_can_be_set() -> None:
+    shown = EXAMPLE.read_text(encoding="utf-8")
+    only_for_tests = MemorySinkConfig
+    for model in parts_of(SessionConfig) - {only_for_tests}:
+        for key in model.model_fields:
+            assert re.search(rf"\b{key}:|`{key}`", shown), f"{key} of {model.__name__}"
+
+
+def parts_of(kind: object) -> set[type[BaseModel]]:
+    """The models in an annotation, and all that they are made of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {kind}.union(*(parts_of(field.annotation) for field in kind.model_fields.values()))
+    return set().union(*map(parts_of, get_args(kind)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -60,6 +80,7 @@ def test_the_example_session_is_valid_and_shows_the_defaults(tmp_path: Path) -> 
         (["run", "--source", "pattern", "--size", "1281x720"], ["width", "1281"]),
         (["run", "--source", "pattern", "--rate", "fast"], ["rate", "fast"]),
         (["run", "--source", "teapot"], ["teapot"]),
+        (["run", "--source", "[/teapot]"], ["[/teapot]"]),
         (["run", "--source", "pattern", "--sink", "teapot"], ["teapot"]),
         (["run", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
         (["demo", "--input", "nowhere.mp4", "--no-browser"], ["nowhere.mp4"]),
@@ -91,7 +112,9 @@ def test_a_port_in_use_is_one_paragraph() -> None:
         port = holder.getsockname()[1]
         result = realcam("run", "--source", "pattern", "--sink", "memory", "--osc-port", str(port))
     assert result.returncode == 2
-    assert str(port) in result.stderr
+    words = f"osc: cannot listen on 127.0.0.1 UDP port {port}"
+    assert words in result.stderr
+    assert words.replace(str(port), "9000") in README.read_text(encoding="utf-8")
     assert "Traceback" not in result.stderr
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from engine.errors import ObsError
 from plugin import doctor
 from plugin.cli import app
+from plugin.logs import log_folder
 from plugin.obs import local
 
 
@@ -56,3 +57,9 @@ def test_a_probe_that_fails_is_a_line_like_any_other(monkeypatch):
     monkeypatch.setattr(doctor, "PROBES", (_weather,))
     (finding,) = doctor.findings()
     assert finding == doctor.Finding("weather", "missing", "could not be asked: it rains")
+
+
+def test_the_doctor_names_the_folder_of_the_log():
+    assert doctor._log in doctor.PROBES
+    (finding,) = doctor._log()
+    assert str(log_folder()) in finding.found

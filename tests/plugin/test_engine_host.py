@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -112,6 +113,47 @@ def test_a_hung_engine_is_replaced(host: EngineHost, monkeypatch: pytest.MonkeyP
     os.kill(pid, signal.SIGSTOP)
     wait_for(lambda: host.status().pid != pid and live(host))
     assert not psutil.pid_exists(pid)
+
+
+def test_a_process_that_cannot_be_started_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def too_many(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("plugin.engine_host.subprocess.Popen", too_many)
+    host = EngineHost(settings(), CLOCK)
+    host.start()
+    try:
+        wait_for(lambda: host.status().restarts > 1)
+        assert "Too many open files" in host.status().detail
+        monkeypatch.setattr("plugin.engine_host.subprocess.Popen", start)
+        wait_for(lambda: live(host))
+    finally:
+        host.stop()
+
+
+def test_a_write_that_is_stuck_holds_up_neither_the_status_nor_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = EngineHost(settings(), CLOCK)
+    host.start()
+    wait_for(lambda: live(host))
+    pid, stuck = host.status().pid, threading.Event()
+
+    def full(descriptor: int, data: bytes) -> int:
+        stuck.set()
+        wait_for(lambda: not psutil.pid_exists(pid))
+        raise BrokenPipeError
+
+    monkeypatch.setattr("plugin.engine_host.os.write", full)
+    writer = threading.Thread(target=host.reset)
+    writer.start()
+    assert stuck.wait(5)
+    assert live(host)
+    host.stop()
+    writer.join(5)
+    assert not writer.is_alive() and not psutil.pid_exists(pid)
 
 
 def test_an_engine_that_does_not_exist_is_said_to() -> None:

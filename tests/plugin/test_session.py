@@ -1,5 +1,7 @@
 """The whole live path in one process group: real engine process, real UDP, real pixels."""
 
+import io
+import json
 import os
 import signal
 import socket
@@ -10,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from engine.errors import ConfigError
 from plugin.bench import free_port, send_osc, wait_until_live
-from plugin.config import SessionConfig
+from plugin.config import ObsConfig, SessionConfig
 from plugin.engine_host import HEALTHY_AFTER_S
-from plugin.session import Session
+from plugin.obs.local import PASSWORD_VARIABLE
+from plugin.session import Session, _obs_client
 from plugin.sinks.base import OutputFrame
 from plugin.sinks.memory import MemorySink
 from plugin.stamps import read_stamp
+from plugin.status import status_panel
 
 
 def config(**changes: object) -> SessionConfig:
@@ -132,9 +137,48 @@ def test_a_port_in_use_is_said_before_anything_is_on_air() -> None:
             Session(config(osc={"port": port})).start()
 
 
-def test_the_state_is_ready_for_json() -> None:
-    import json
+def test_a_failure_on_the_way_to_the_engine_and_back_is_shown_and_passes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a picture of no size")
 
+    with on_air(config()) as (session, _):
+        for part, method in ((session.engine, "submit"), (session.compositor, "set_engine_picture")):
+            with monkeypatch.context() as patch:
+                patch.setattr(part, method, fail)
+                wait_for(lambda: "a picture of no size" in str(session.state(0.0)["error"]))
+            wait_for(lambda: not session.state(0.0)["error"])
+    assert caplog.text.count("failed in a way it should not") == 2
+
+
+def test_an_obs_that_cannot_be_asked_for_the_tally_is_shown_with_the_reason() -> None:
+    port = free_port(socket.SOCK_STREAM)
+    with Session(config(obs={"enabled": True, "port": port})) as session:
+        wait_for(lambda: session.state(0.0)["obs"]["state"] == "lost")  # type: ignore[index]
+        state = session.state(session.clock.now())
+    shown = Console(width=300, file=io.StringIO())
+    shown.print(status_panel(state))
+    for said in (str(state["obs"]), shown.file.getvalue()):  # type: ignore[attr-defined]
+        assert f"nothing answers at 127.0.0.1:{port}" in said and "WebSocket Server Settings" in said
+
+
+@pytest.mark.parametrize(("configured", "used"), [("", "of OBS itself"), ("of the file", "of the file")])
+def test_an_obs_on_this_machine_needs_no_password_in_the_session_file(
+    configured: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "plugin_config" / "obs-websocket" / "config.json"
+    settings.parent.mkdir(parents=True)
+    found = {"server_enabled": True, "server_port": 4455, "auth_required": True}
+    settings.write_text(json.dumps({**found, "server_password": "of OBS itself"}))
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    monkeypatch.setattr("plugin.obs.local.config_folders", lambda: [tmp_path])
+    monkeypatch.setattr("plugin.session.ObsClient", lambda *address: address)
+    obs = ObsConfig(enabled=True, password=configured)
+    assert _obs_client(obs) == ("127.0.0.1", 4455, used)
+
+
+def test_the_state_is_ready_for_json() -> None:
     with on_air(config()) as (session, _):
         state = json.loads(json.dumps(session.state(session.clock.now())))
     assert state["fps"] == pytest.approx(30, abs=1)

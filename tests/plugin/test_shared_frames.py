@@ -1,6 +1,8 @@
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine.camera.geometry import Pose
+from plugin import shared_frames
 from plugin.shared_frames import SharedRing
 
 POSE = Pose.from_angles(pan=0.1, tilt=-0.2, translation=(1.0, 2.0, 3.0), zoom=1.5)
@@ -110,3 +113,34 @@ def test_nothing_is_left_in_shared_memory_even_by_a_process_that_is_killed() -> 
     result = subprocess.run([sys.executable, "-c", script], check=False)
     assert result.returncode == -9
     assert set(shared_memory.glob("*realcam*")) <= before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the room can be asked for")
+def test_a_ring_that_shared_memory_has_no_room_for_goes_to_the_temporary_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = os.posix_fallocate
+    asked: list[int] = []
+
+    def full_at_first(descriptor: int, offset: int, size: int) -> None:
+        asked.append(descriptor)
+        if len(asked) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor, offset, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full_at_first)
+    monkeypatch.setattr(shared_frames, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    ring = SharedRing.create(2, 300)
+    assert ring.write(picture(7, 10, 10), POSE, 0.0) == 1
+    assert os.fstat(ring.address.descriptor).st_blocks * 512 >= ring.address.size
+    ring.close()
+    assert len(asked) == 2 and [path.name for path in tmp_path.iterdir()] == ["temporary"]
+
+
+def test_without_shared_memory_a_ring_is_a_temporary_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(shared_frames, "SHARED_MEMORY", tmp_path / "nowhere")
+    SharedRing.create(2, 300).close()

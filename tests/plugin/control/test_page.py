@@ -69,6 +69,7 @@ class Show:
             "drops": 2,
             "source": source,
             "sinks": [sink],
+            "obs": {"state": "lost", "detail": "nothing answers"},
         }
 
     def tell(self, key: str) -> Any:
@@ -123,7 +124,8 @@ def test_the_page_shows_the_moving_picture_and_the_state_and_asks_nobody_else(sh
         "83",
         "2",
     ]
-    assert "640×360 · 30.0 fps" in page.run("document.getElementById('parts').innerText")
+    parts = page.run("document.getElementById('parts').innerText")
+    assert "640×360 · 30.0 fps" in parts and "lost · nothing answers" in parts
     assert len(show.library.presets) == page.run("document.querySelectorAll('.preset').length")
     loaded = page.run("performance.getEntriesByType('resource').map(entry => entry.name)")
     assert [name for name in loaded if not name.startswith((show.address, "data:"))] == []

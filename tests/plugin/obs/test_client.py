@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 
 from engine.errors import ObsError
-from plugin.obs.client import DISCONNECTED, ObsClient, RequestRefused
+from plugin.obs.client import CONNECTED, DISCONNECTED, ObsClient, RequestRefused
 from plugin.worker import Backoff
 
 QUICK = Backoff(first_s=0.05, limit_s=0.05)
@@ -107,6 +107,36 @@ def test_a_request_is_asked_again_while_obs_is_not_ready(obs, client):
     obs.answers["GetStats"] = lambda: {"result": next(ready), "code": 207, "comment": "not ready"}
     assert client.call("GetStats") == {"n": 1}
     assert obs.asked == ["GetStats"] * 3
+
+
+def test_a_listener_is_answered_as_soon_as_obs_is_ready(obs):
+    ready = iter([False, False, True])
+    obs.answers["GetStats"] = lambda: {"result": next(ready), "code": 207, "comment": "not ready"}
+    told: list[object] = []
+    client = ObsClient(port=obs.port, backoff=QUICK)
+    client.listen(lambda name, data: told.append(client.call("GetStats")) if name == CONNECTED else None)
+    with client:
+        _until(lambda: told == [{"n": 1}])
+
+
+@pytest.mark.parametrize("greeting", ["[]", "{}", '{"op": 0}', '{"op": 0, "d": []}', "SSH-2.0-OpenSSH"])
+def test_what_is_not_obs_is_said_and_tried_again(greeting):
+    connections: list[ServerConnection] = []
+
+    def greet(connection: ServerConnection) -> None:
+        connections.append(connection)
+        connection.send(greeting)
+        connection.recv()
+
+    with serve(greet, "127.0.0.1", 0) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        with ObsClient(port=server.socket.getsockname()[1], backoff=QUICK) as client:
+            _until(lambda: len(connections) > 1)
+            _until(lambda: client.state[0] == "lost")
+            assert "OBS" in client.state[1] or "obs-websocket" in client.state[1]
+        server.shutdown()
+        serving.join()
 
 
 def test_a_listener_may_ask_obs_and_a_lost_connection_comes_back(obs):

@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from pythonosc.osc_message import OscMessage
 
 from plugin.obs import sidecar as sidecar_module
-from plugin.obs.sidecar import Sidecar, StateWatcher, find_python, last_line, osc_message, send_osc
+from plugin.obs.sidecar import Sidecar, StateWatcher, find_python, last_line, osc_message, send_osc, words
 
 
 @pytest.fixture
@@ -65,6 +66,21 @@ def test_one_that_does_not_listen_is_ended_with_its_children(launcher, monkeypat
     until(lambda: not is_alive(child))
 
 
+def test_one_that_cannot_be_asked_to_end_is_ended_at_once(launcher, monkeypatch):
+    def no_console(process: subprocess.Popen[bytes], number: int) -> None:
+        raise OSError("[WinError 6] The handle is invalid")
+
+    launcher.write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n", encoding="utf-8")
+    sidecar = Sidecar()
+    sidecar.start([])
+    until(lambda: last_line(sidecar_module.log_path()) == "here")
+    monkeypatch.setattr(subprocess.Popen, "send_signal", no_console)
+    began_s = time.monotonic()
+    sidecar.close()
+    assert not sidecar.running and sidecar.describe() == "stopped"
+    assert time.monotonic() - began_s < sidecar_module.STOP_S
+
+
 def is_alive(pid: int) -> bool:
     """A killed orphan may wait for its parent to notice: that counts as dead."""
     try:
@@ -88,6 +104,23 @@ def test_the_variables_of_the_python_inside_obs_do_not_reach_it(launcher, monkey
     sidecar.start([])
     until(lambda: not sidecar.running)
     assert last_line(sidecar_module.log_path()) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("options", "windows", "split"),
+    [
+        (r'--config "C:\My Files\s.yaml" --verbose', True, ["--config", r"C:\My Files\s.yaml", "--verbose"]),
+        (r"--config C:\s.yaml", True, ["--config", r"C:\s.yaml"]),
+        (r"--config /my\ files/s.yaml", False, ["--config", "/my files/s.yaml"]),
+        ("--presets '/my files' --weights a#1", False, ["--presets", "/my files", "--weights", "a#1"]),
+        ("--source rtsp://a//b --presets ~/p", False, ["--source", "rtsp://a//b", "--presets", "/home/me/p"]),
+        ('--config "half', False, ["--config", '"half']),
+        ("", False, []),
+    ],
+)
+def test_further_options_are_split_as_in_a_terminal(options, windows, split, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert words(options, windows) == split
 
 
 def test_the_python_that_is_found_is_one(monkeypatch):

@@ -80,6 +80,6 @@ def test_without_the_package_the_user_is_told_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cyndilib.sender", None)
     sink = NdiSink("RealCam")
-    with pytest.raises(SinkError, match=r"pip install 'realcam-obs\[ndi\]'"):
+    with pytest.raises(SinkError, match=r"realcam_obs\.py setup --with ndi"):
         sink.open(output)
     sink.close()

@@ -197,12 +197,7 @@ class Session:
 
     def _compose(self, due_s: float) -> Plane:
         applied_s, self._applied_s = self._applied_s, None
-        nv12 = self.compositor.compose(
-            self.switcher.view(due_s),
-            self.switcher.subject_distance_m(due_s),
-            self.engine.status().interval_s,
-            due_s,
-        )
+        nv12 = self.compositor.compose(self.switcher.view(due_s), self.engine.status().interval_s, due_s)
         arrived_s = self.compositor.shown_arrival_s()
         if arrived_s is not None:
             self.latency.add(due_s - arrived_s)

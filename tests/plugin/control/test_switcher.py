@@ -184,7 +184,6 @@ def test_a_pose_is_travelled_to_or_cut_to(operator: Operator):
 def test_the_subject_distance_is_taken_over(operator: Operator):
     operator.send("/realcam/cam/subject_distance", 4)
     assert operator.tell("subject_distance_m", NOW + 2) == pytest.approx(4.0)
-    assert operator.switcher.subject_distance_m(NOW + 2) == pytest.approx(4.0)
 
 
 def test_the_modes_cover_each_other_slate_first_then_bypass_then_freeze(operator: Operator):

@@ -51,7 +51,7 @@ class Session:
     """``with Session(config) as session:`` is on air inside the block.
 
     ``extra_sinks`` come on top of the configured ones: tests and the benchmark listen with them.
-    Raises :class:`engine.errors.ConfigError` when a port is in use or a preset file cannot be read.
+    Raises :class:`engine.errors.ConfigError` when a port is in use or the folder of presets is not there.
     """
 
     def __init__(

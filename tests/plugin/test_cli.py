@@ -62,6 +62,7 @@ def test_the_example_session_is_valid_and_shows_the_defaults(tmp_path: Path) -> 
         (["run", "--source", "teapot"], ["teapot"]),
         (["run", "--source", "pattern", "--sink", "teapot"], ["teapot"]),
         (["run", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["run", "--source", "pattern", "--sink", "memory", "--presets", "myne"], ["myne", "folder"]),
         (["demo", "--input", "nowhere.mp4", "--no-browser"], ["nowhere.mp4"]),
     ],
 )

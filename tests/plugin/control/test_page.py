@@ -102,7 +102,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def show(tmp_path: Path) -> Iterator[Show]:
-    show = Show(tmp_path / "presets")
+    show = Show(tmp_path)
     yield show
     show.stop()
 

@@ -43,6 +43,7 @@ class Compositor:
     def __init__(self, output: OutputFormat, camera: CameraConfig, picture: PictureConfig) -> None:
         self._output = output
         self._fov = float(np.radians(camera.horizontal_fov_deg))
+        self._subject_distance_m = camera.subject_distance_m
         self._overscan_zoom = 1 / (1 - picture.overscan)
         self._slate = _to_picture(make_slate(picture, output.width, output.height))
         border = None if picture.border == "mirror" else _yuv(picture.slate_colour)
@@ -86,7 +87,7 @@ class Compositor:
                 return self._source.arrived_s
             return None
 
-    def compose(self, view: View, subject_distance_m: float, engine_interval_s: float, now: float) -> Plane:
+    def compose(self, view: View, engine_interval_s: float, now: float) -> Plane:
         """The picture for the instant ``now``, NV12, in a buffer of its own."""
         with self._lock:
             source, engine = self._source, self._engine
@@ -96,10 +97,10 @@ class Compositor:
             self._shown = self._layer_for(view.mode)
         self._ladder = self._ladder.step(health, now)
         self._show(self._layer_for(view.mode), view.mode, now)
-        out = self._draw(self._shown, view.pose, subject_distance_m)
+        out = self._draw(self._shown, view.pose)
         share = (now - self._changed_s) / self._fade_s if self._fade_s else 1.0
         if self._previous is not None and share < 1.0:
-            before = self._draw(self._previous, view.pose, subject_distance_m)
+            before = self._draw(self._previous, view.pose)
             weight = max(0.0, share)
             cv2.addWeighted(out.nv12, weight, before.nv12, 1 - weight, 0, dst=out.nv12)
         else:
@@ -126,14 +127,14 @@ class Compositor:
         self._shown, self._changed_s = layer, now
         self._fade_s = 0.0 if mode in (Mode.PANIC, Mode.FREEZE) else FADE_S
 
-    def _draw(self, layer: Layer, pose: Pose, subject_distance_m: float) -> Picture:
+    def _draw(self, layer: Layer, pose: Pose) -> Picture:
         out = Picture.blank(self._output.width, self._output.height)
         if layer is Layer.ENGINE and self._engine is not None:
             rendered, picture = self._engine
-            self._reproject(picture, rendered.pose, pose, subject_distance_m, out)
+            self._reproject(picture, rendered.pose, pose, out)
         elif layer in (Layer.CLEAN, Layer.UNMOVED) and self._source is not None:
             wanted = pose if layer is Layer.CLEAN else IDENTITY
-            self._reproject(self._clean_picture(self._source), IDENTITY, wanted, subject_distance_m, out)
+            self._reproject(self._clean_picture(self._source), IDENTITY, wanted, out)
         else:
             still = self._still if layer is Layer.STILL else self._slate
             np.copyto(out.nv12, still.nv12)
@@ -144,15 +145,14 @@ class Compositor:
             self._source_picture = (frame, _to_picture(frame.pixels))
         return self._source_picture[1]
 
-    def _reproject(
-        self, picture: Picture, shows: Pose, wanted: Pose, distance_m: float, out: Picture
-    ) -> None:
+    def _reproject(self, picture: Picture, shows: Pose, wanted: Pose, out: Picture) -> None:
         """``picture`` shows the scene from pose ``shows``; draws it as from pose ``wanted``.
 
         An engine's picture may be of another shape than its source: the pixels are then not square.
         """
         assert self._source is not None
         lens = Intrinsics.from_horizontal_fov(self._source.width, self._source.height, self._fov)
+        distance_m = self._subject_distance_m
         to_output = plane_homography(lens, self._output_lens(lens), wanted, distance_m)
         to_picture = plane_homography(lens, lens.scaled(picture.width, picture.height), shows, distance_m)
         homography: Matrix = to_output @ np.linalg.inv(to_picture)

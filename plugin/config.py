@@ -10,7 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+)
 
 from engine.engines.base import BUDGET_MS
 
@@ -31,6 +39,17 @@ def _rate(value: object) -> Fraction:
     return exact
 
 
+def _beside_file(path: Path, info: ValidationInfo) -> Path:
+    """A session file's paths start at its own folder, wherever it is run from; a flag's where it is run."""
+    return info.context["folder"] / path if info.context else path
+
+
+def _weights(file_or_name: str, info: ValidationInfo) -> str:
+    file = _beside_file(Path(file_or_name), info)
+    return str(file) if info.context and file.is_file() else file_or_name
+
+
+GivenPath = Annotated[Path, AfterValidator(_beside_file)]
 Rate = Annotated[Fraction, BeforeValidator(_rate), PlainSerializer(str)]
 Even = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -38,7 +57,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 class FileSourceConfig(Strict):
     kind: Literal["file"]
-    path: Path
+    path: GivenPath
     loop: bool = True
 
 
@@ -111,7 +130,7 @@ class NdiSinkConfig(Strict):
 
 class FileSinkConfig(Strict):
     kind: Literal["file"]
-    path: Path
+    path: GivenPath
 
 
 class PreviewSinkConfig(Strict):
@@ -170,8 +189,8 @@ class EngineConfig(Strict):
 
     name: EngineName = "student"
     model: ModelName = "mini"
-    weights: str | None = None
-    prompt: Path | None = None
+    weights: Annotated[str, AfterValidator(_weights)] | None = None
+    prompt: GivenPath | None = None
     compile: bool = False
     fp8: bool = False
     budget_ms: Annotated[float, Field(ge=10, le=10_000)] = BUDGET_MS
@@ -184,7 +203,7 @@ class PictureConfig(Strict):
     overscan: Annotated[float, Field(ge=0, le=0.4)] = 0.0
     border: Literal["mirror", "colour"] = "mirror"
     slate_colour: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = "#1b2430"
-    slate: Path | None = None
+    slate: GivenPath | None = None
     slate_text: str = "Back in a moment"
 
 
@@ -211,7 +230,7 @@ class WebConfig(Strict):
 class PresetsConfig(Strict):
     """``folder``: files there come on top of the built-in library; default: the user's own folder."""
 
-    folder: Path | None = None
+    folder: GivenPath | None = None
 
 
 class ObsConfig(Strict):

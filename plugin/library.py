@@ -87,10 +87,16 @@ class Catalogue:
 
 class PresetLibrary:
     """May be asked from any thread. ``folder`` is the user's; its presets replace built-in ones of the
-    same name, and take their slots.
+    same name, and take their slots. Without one it is :func:`user_folder`, which need not be there;
+    :class:`ConfigError` where another was meant and is not.
     """
 
     def __init__(self, folder: Path | None = None, built_in: Path = BUILT_IN) -> None:
+        if folder is not None and not folder.is_dir():
+            found = "a file" if folder.exists() else "nothing"
+            raise ConfigError(
+                f"expected a folder with presets, found {found}; create it, or name the one you mean", folder
+            )
         self.folder = user_folder() if folder is None else folder
         self._built_in = built_in
         self._good: dict[Path, Shelf] = {}
@@ -137,7 +143,7 @@ class PresetLibrary:
 
     def _watch(self, stop: threading.Event, on_change: Callable[[], None]) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)  # one that was given is there
             folders = [folder for folder in (self._built_in, self.folder) if folder.is_dir()]
             for _ in watchfiles.watch(
                 *folders, stop_event=stop, debounce=SETTLE_MS, watch_filter=_is_preset_change

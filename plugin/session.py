@@ -53,7 +53,7 @@ class Session:
     """``with Session(config) as session:`` is on air inside the block.
 
     ``extra_sinks`` come on top of the configured ones: tests and the benchmark listen with them.
-    Raises :class:`engine.errors.ConfigError` when a port is in use or a preset file cannot be read.
+    Raises :class:`engine.errors.ConfigError` when a port is in use or the folder of presets is not there.
     """
 
     def __init__(
@@ -220,12 +220,7 @@ class Session:
 
     def _compose(self, due_s: float) -> Plane:
         applied_s, self._applied_s = self._applied_s, None
-        nv12 = self.compositor.compose(
-            self.switcher.view(due_s),
-            self.switcher.subject_distance_m(due_s),
-            self.engine.status().interval_s,
-            due_s,
-        )
+        nv12 = self.compositor.compose(self.switcher.view(due_s), self.engine.status().interval_s, due_s)
         arrived_s = self.compositor.shown_arrival_s()
         if arrived_s is not None:
             self.latency.add(due_s - arrived_s)

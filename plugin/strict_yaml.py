@@ -47,10 +47,11 @@ def load(path: Path, model: type[Model]) -> Model:
 
 
 def load_document(path: Path, model: type[Model]) -> Document[Model]:
+    """The same as a document. Validators find the file's folder in their context, as ``folder``."""
     root = _compose(path)
     data = _construct(path, root)
     try:
-        return Document(path, model.model_validate(data), root)
+        return Document(path, model.model_validate(data, context={"folder": path.parent}), root)
     except ValidationError as error:
         errors = [(_line(_find(root, _in_file(e, model))), e) for e in error.errors()]
         # A misspelt key is also a missing one: the misspelling says more.

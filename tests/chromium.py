@@ -19,6 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 NEEDS = "Chromium is needed here (Debian: apt install chromium)"
+SHIFT = 8  # DevTools' bit for it
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -80,9 +81,11 @@ class Tab:
         """``what``: mousePressed, mouseMoved (with the button down) or mouseReleased."""
         self.call("Input.dispatchMouseEvent", type=what, x=x, y=y, button="left", buttons=1, clickCount=1)
 
-    def key(self, key: str) -> None:
+    def key(self, key: str, shift: bool = False) -> None:
+        """A capital letter without ``shift`` is what Caps Lock makes of the key."""
+        modifiers = SHIFT if shift else 0
         for what in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=what, key=key)
+            self.call("Input.dispatchKeyEvent", type=what, key=key, modifiers=modifiers)
 
     def picture(self) -> bytes:
         """PNG of the tab."""

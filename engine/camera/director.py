@@ -94,6 +94,7 @@ class Director:
         self._frozen = False
         self._stick: dict[str, float] = {}
         _check_distance(subject_distance_m)
+        self._scene_distance_m = subject_distance_m
         goal = math.log(subject_distance_m)
         self._distance = _Distance(0.0, goal, 0.0, goal)
 
@@ -210,6 +211,12 @@ class Director:
 
     def pose(self, now: float) -> Pose:
         return to_pose(self.axes(now), self.distance_m(now))
+
+    def scene_pose(self, now: float) -> Pose:
+        """For what shows the scene, in which the subject stays as far away as it was at first: a picture
+        depends on shares of the distance only, so a new one changes :meth:`pose` and not the picture.
+        """
+        return to_pose(self.axes(now), self._scene_distance_m)
 
     def axes(self, now: float) -> AxisValues:
         """The seven :data:`AXES`."""

@@ -193,19 +193,42 @@ def phases(timing: Timing, duration_s: float, forwards: bool, backwards: bool) -
 
 
 def fitted(path: Path, phases: Sequence[float], limits: Limits) -> tuple[Path, tuple[str, ...]]:
-    """The path, made smaller until it lies within the limits, and the axes that asked for it."""
-    beyond: AxisFlags = np.any(limits.beyond(np.array([path.at(phase) for phase in phases])), axis=0)
-    if not beyond.any():
-        return path, ()
+    """The path, made smaller until it lies within the limits, and the axes that asked for it.
+
+    An operator waits for this, and a path is slow to ask: the phases where an axis is furthest out decide
+    how much smaller, and all others are only asked whether that was enough.
+    """
+    smaller, values = path, _along(path, phases)
+    beyond: AxisFlags = np.any(limits.beyond(values), axis=0)
+    decisive: set[int] = set()
+    while found := _furthest_out(values, limits) - decisive:
+        decisive |= found
+        smaller = _within(limits, path, [phases[i] for i in decisive])
+        values = _along(smaller, phases)
+    return smaller, names(beyond)
+
+
+def _along(path: Path, phases: Sequence[float]) -> AxisValues:
+    return np.array([path.at(phase) for phase in phases])
+
+
+def _furthest_out(values: AxisValues, limits: Limits) -> set[int]:
+    """Of the rows, those outside the limits that hold an axis' least or greatest value."""
+    extremes = (*values.argmin(axis=0).tolist(), *values.argmax(axis=0).tolist())
+    return {row for row in extremes if limits.beyond(values[row]).any()}
+
+
+def _within(limits: Limits, path: Path, phases: Sequence[float]) -> Path:
+    """The path, as large as it may be to lie within the limits at these phases."""
     fits, too_far = 0.0, 1.0
     for _ in range(FIT_STEPS):
         middle = (fits + too_far) / 2
         smaller = path.scaled(middle)
-        if limits.beyond(np.array([smaller.at(phase) for phase in phases])).any():
+        if any(limits.beyond(smaller.at(phase)).any() for phase in phases):
             too_far = middle
         else:
             fits = middle
-    return path.scaled(fits), names(beyond)
+    return path.scaled(fits)
 
 
 def _samples(duration_s: float) -> list[float]:

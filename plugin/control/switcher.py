@@ -47,7 +47,9 @@ class Mode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the compositor needs for one frame. Bypass and panic show the clean feed, not the pose."""
+    """What engine and compositor need for one frame. Bypass and panic show the clean feed, not the pose,
+    which is in the metres of a scene whose subject is at the distance that the session began with.
+    """
 
     pose: Pose
     mode: Mode
@@ -149,11 +151,7 @@ class Switcher:
 
     def view(self, now: float) -> View:
         with self._lock:
-            return View(self._director.pose(now), self._mode())
-
-    def subject_distance_m(self, now: float) -> float:
-        with self._lock:
-            return self._director.distance_m(now)
+            return View(self._director.scene_pose(now), self._mode())
 
     def state(self, now: float) -> dict[str, object]:
         """Everything the operator may want to see of this, for JSON."""

@@ -77,11 +77,6 @@ class FrameRing:
             self._count += 1
             self._changed.notify_all()
 
-    def latest(self) -> Frame | None:
-        """The newest frame, whether or not anybody took it."""
-        with self._changed:
-            return self._frame
-
     def take(self, timeout_s: float) -> Frame | None:
         """The newest frame once, waiting for it; None after the time-out."""
         with self._changed:
@@ -117,15 +112,15 @@ class SourceRunner:
                 log.warning("%s did not close in %.0f s and was left behind", self._source.name, timeout_s)
 
     def status(self) -> SourceStatus:
+        """Says by itself that no pictures come: the thread may be stuck in a driver and unable to."""
         with self._lock:
+            silent_s = self._clock.now() - self._arrivals[-1] if self._arrivals else 0.0
+            if self._status.state in ("live", "waiting") and silent_s > STALLED_AFTER_S:
+                why, dropped = _no_picture_for(silent_s), self.frames.dropped
+                return replace(self._status, state="waiting", detail=why, fps=0.0, dropped=dropped)
             span = self._arrivals[-1] - self._arrivals[0] if len(self._arrivals) > 1 else 0.0
             fps = (len(self._arrivals) - 1) / span if span > 0 else 0.0
             return replace(self._status, fps=fps, dropped=self.frames.dropped)
-
-    def age_s(self, now: float) -> float:
-        """Seconds since the newest frame; infinite before the first."""
-        frame = self.frames.latest()
-        return float("inf") if frame is None else now - frame.arrived_s
 
     def set_tally(self, program: bool, preview: bool) -> None:
         if isinstance(self._source, HasTally):
@@ -160,7 +155,7 @@ class SourceRunner:
             now = self._clock.now()
             if frame is None:
                 if now - last_frame_s > STALLED_AFTER_S:
-                    self._set("waiting", f"no picture for {now - last_frame_s:.0f} s")
+                    self._set("waiting", _no_picture_for(now - last_frame_s))
                 continue
             last_frame_s = now
             self._backoff.succeeded()
@@ -187,3 +182,7 @@ class SourceRunner:
             self._source.close()
         except Exception:
             log.exception("%s failed to close", self._source.name)
+
+
+def _no_picture_for(seconds: float) -> str:
+    return f"no picture for {seconds:.0f} s"

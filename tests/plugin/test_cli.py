@@ -83,6 +83,7 @@ def parts_of(kind: object) -> set[type[BaseModel]]:
         (["run", "--source", "[/teapot]"], ["[/teapot]"]),
         (["run", "--source", "pattern", "--sink", "teapot"], ["teapot"]),
         (["run", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["run", "--source", "pattern", "--sink", "memory", "--presets", "myne"], ["myne", "folder"]),
         (["demo", "--input", "nowhere.mp4", "--no-browser"], ["nowhere.mp4"]),
     ],
 )

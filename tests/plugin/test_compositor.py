@@ -41,7 +41,7 @@ class Show:
         self.compositor.set_engine_picture(SharedPicture(self.number, pixels, pose, self.now))
 
     def compose(self, view: View = LIVE) -> Pixels:
-        return nv12_to_rgb(self.compositor.compose(view, DISTANCE_M, 1 / 30, self.now))
+        return nv12_to_rgb(self.compositor.compose(view, 1 / 30, self.now))
 
     def run(
         self, seconds: float, view: View = LIVE, *, source: Pixels | None, engine: Pixels | None
@@ -175,7 +175,7 @@ def test_overscan_keeps_small_moves_inside_the_picture() -> None:
 
 
 def test_a_picture_handed_out_is_never_written_again(show: Show) -> None:
-    first = show.compositor.compose(LIVE, DISTANCE_M, 1 / 30, show.now)
+    first = show.compositor.compose(LIVE, 1 / 30, show.now)
     kept = first.copy()
     show.run(1.0, View(Pose.from_angles(pan=0.1), Mode.LIVE), source=scene(7), engine=scene(8))
     np.testing.assert_array_equal(first, kept)

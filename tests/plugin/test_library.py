@@ -10,6 +10,8 @@ from engine.camera.director import Director, Limits
 from engine.camera.geometry import Intrinsics, plane_homography
 from engine.camera.moves import Metres, Straight
 from engine.camera.preset import Choice
+from engine.errors import ConfigError
+from plugin import library as library_module
 from plugin.library import PresetLibrary, check_files
 
 ONE = "family: Mine\npresets:\n  one: {move: pan, angle_deg: 10, slot: 1}\n"
@@ -53,8 +55,23 @@ def test_presets_are_found_by_name_and_by_slot(built_in: Path, folder: Path) -> 
     assert library.errors == ()
 
 
-def test_a_missing_folder_is_an_empty_one(built_in: Path, tmp_path: Path) -> None:
-    assert len(PresetLibrary(tmp_path / "nowhere", built_in).presets) == 3
+def test_the_users_own_folder_need_not_be_there(
+    built_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "user_folder", lambda: tmp_path / "nowhere")
+    assert len(PresetLibrary(None, built_in).presets) == 3
+
+
+@pytest.mark.parametrize(("is_file", "found"), [(False, "nothing"), (True, "a file")])
+def test_a_mistyped_folder_is_refused_and_not_created(
+    built_in: Path, tmp_path: Path, is_file: bool, found: str
+) -> None:
+    mistyped = tmp_path / "myne"
+    if is_file:
+        mistyped.touch()
+    with pytest.raises(ConfigError, match=f"myne: expected a folder with presets, found {found}"):
+        PresetLibrary(mistyped, built_in)
+    assert mistyped.exists() == is_file
 
 
 def test_the_users_preset_replaces_the_built_in_one_and_keeps_its_slot(built_in: Path, folder: Path) -> None:
@@ -179,14 +196,17 @@ def test_degrees_shares_and_metres_become_a_move(built_in: Path, folder: Path) -
     assert (b.move, b.next) == (Choice(("a", "wide")), "b")
 
 
-def test_a_changed_file_is_read_again(built_in: Path, folder: Path) -> None:
-    library = PresetLibrary(folder / "new", built_in)
+def test_a_changed_file_is_read_again_in_the_users_own_folder_which_is_created(
+    built_in: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_module, "user_folder", lambda: folder / "new")
+    library = PresetLibrary(None, built_in)
     stop, changed = threading.Event(), threading.Event()
     thread = library.watch(stop, changed.set)
     try:
         for _ in range(50):  # until the watcher has begun to look
-            (folder / "new").mkdir(exist_ok=True)
-            (folder / "new" / "mine.yaml").write_text(ONE)
+            if (folder / "new").is_dir():
+                (folder / "new" / "mine.yaml").write_text(ONE)
             if changed.wait(0.3):
                 break
         assert library.find("one") is not None

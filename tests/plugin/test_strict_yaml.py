@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import ConfigError
-from plugin.config import SessionConfig
+from plugin.config import EngineConfig, FileSinkConfig, FileSourceConfig, SessionConfig
 from plugin.strict_yaml import load, load_document
 
 SESSION = "source: {kind: pattern}\nsinks:\n  - kind: preview\n"
@@ -29,6 +29,37 @@ def test_a_good_file_becomes_the_model(tmp_path: Path) -> None:
     path = tmp_path / "session.yaml"
     path.write_text("\ufeff" + SESSION + "output:\n  rate: 29.97\n", encoding="utf-8")
     assert str(load(path, SessionConfig).output.rate) == "30000/1001"
+
+
+def test_paths_start_at_the_folder_of_the_session_file(tmp_path: Path) -> None:
+    path = tmp_path / "session.yaml"
+    (tmp_path / "student.onnx").touch()
+    path.write_text(
+        "source: {kind: file, path: clips/a.mp4}\n"
+        "sinks: [{kind: file, path: /tmp/out.mp4}]\n"
+        "presets: {folder: mine}\npicture: {slate: slate.png}\n"
+        "engine: {prompt: ../words.safetensors, weights: student.onnx}\n"
+    )
+    session = load(path, SessionConfig)
+    assert isinstance(session.source, FileSourceConfig) and isinstance(session.sinks[0], FileSinkConfig)
+    assert session.source.path == tmp_path / "clips" / "a.mp4"
+    assert session.sinks[0].path == Path("/tmp/out.mp4")
+    assert session.presets.folder == tmp_path / "mine"
+    assert session.picture.slate == tmp_path / "slate.png"
+    assert session.engine.prompt == tmp_path / ".." / "words.safetensors"
+    assert session.engine.weights == str(tmp_path / "student.onnx")
+
+
+def test_weights_that_are_no_file_there_are_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "session.yaml"
+    path.write_text(SESSION + "engine: {weights: my-weights}\n")
+    assert load(path, SessionConfig).engine.weights == "my-weights"
+
+
+def test_weights_of_a_flag_stay_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mini").touch()
+    assert EngineConfig(weights="./mini").weights == "./mini"  # "mini" would be a name
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,29 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
 
+from engine.camera.director import Director, Limits
 from engine.camera.geometry import IDENTITY, Intrinsics, Pose, plane_homography
+from engine.camera.trajectory import orbit
 from engine.engines.base import EngineSettings
 from engine.engines.depth import DepthEngine, Scene
 from engine.errors import WeightsError
+from engine.frames import RGB, Frame
 from engine.geometry.depth_estimator import Depth
+from plugin.colour import nv12_to_rgb
+from plugin.compositor import Compositor
+from plugin.config import CameraConfig, PictureConfig
+from plugin.control.commands import parse
+from plugin.control.switcher import Switcher
 from plugin.engine_process import build_engine
+from plugin.library import PresetLibrary
+from plugin.shared_frames import SharedPicture
+from plugin.sinks.base import OutputFormat
 
 SIZE = (320, 180)
 DISTANCE_M = 2.5
@@ -81,6 +93,38 @@ def test_a_travelling_camera_sees_more_truly_than_through_any_plane(room, source
     engine = DepthEngine(SETTINGS, Truth(source))
     target = room().trace(LENS, pose).colour
     picture = shown(engine.step([source.colour], [pose])[0], pose)
+    assert psnr(picture, target) > best_plane(source.colour, pose, target) + 1.5
+
+
+@pytest.mark.parametrize("told_m", [DISTANCE_M, 4.0])
+@pytest.mark.parametrize(
+    ("preset", "pose"),
+    [
+        ("push", Pose(translation=(0.0, 0.0, 0.25 * DISTANCE_M))),
+        ("orbit", orbit(0.2, 0.0, DISTANCE_M, DISTANCE_M)),
+    ],
+    ids=["push", "orbit"],
+)
+def test_a_push_and_an_orbit_stay_what_they_are_when_the_subjects_distance_is_told_anew(
+    room, source, tmp_path, preset, pose, told_m
+):
+    """On air: from the command to the compositor's picture, which is made from a slightly older one."""
+    (tmp_path / "mine.yaml").write_text(
+        "family: Mine\npresets:\n"
+        "  push: {move: push-in, amount: 0.25, duration_s: 2}\n"
+        f"  orbit: {{move: orbit, angle_deg: {np.degrees(0.2)}, duration_s: 2}}\n"
+    )
+    library = PresetLibrary(tmp_path)
+    switcher = Switcher(library, Director(Limits(), DISTANCE_M, library.find))
+    switcher.apply(parse("/realcam/cam/subject_distance", [told_m]), 0.0)
+    switcher.apply(parse(f"/realcam/preset/{preset}/go", [1.0]), 2.0)
+    camera = CameraConfig(subject_distance_m=DISTANCE_M)
+    compositor = Compositor(OutputFormat(*SIZE, Fraction(30)), camera, PictureConfig())
+    (rendered,) = DepthEngine(SETTINGS, Truth(source)).step([source.colour], [switcher.view(3.8).pose])
+    compositor.set_source(Frame(source.colour, 0, Fraction(1, 30), RGB, 3.8))
+    compositor.set_engine_picture(SharedPicture(0, rendered.pixels, rendered.pose, 3.8))
+    picture = nv12_to_rgb(compositor.compose(switcher.view(4.0), 1 / 30, 4.0))
+    target = room().trace(LENS, pose).colour
     assert psnr(picture, target) > best_plane(source.colour, pose, target) + 1.5
 
 

@@ -103,7 +103,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def show(tmp_path: Path) -> Iterator[Show]:
-    show = Show(tmp_path / "presets")
+    show = Show(tmp_path)
     yield show
     show.stop()
 
@@ -162,12 +162,21 @@ def test_the_joystick_drives_while_it_is_held_and_lets_go(show: Show, page: Any)
 def test_panic_is_a_key_away_and_the_show_can_be_resumed(show: Show, page: Any):
     page.press("#slate")
     show.wait_until("mode", Mode.SLATE.value)
-    page.key("P")
+    page.key("P", shift=True)
     show.wait_until("mode", Mode.PANIC.value)
     page.wait_until("document.getElementById('banner').offsetHeight > 0")
     page.press("#resume")
     show.wait_until("mode", Mode.LIVE.value)
     page.wait_until("document.getElementById('banner').offsetHeight === 0")
+
+
+def test_caps_lock_changes_no_key(show: Show, page: Any):
+    page.key("P")
+    page.key("S")
+    show.wait_until("slate", True)
+    assert not show.tell("panic")
+    page.key("p", shift=True)
+    show.wait_until("mode", Mode.PANIC.value)
 
 
 def test_the_lock_is_seen_and_a_refusal_is_said(show: Show, page: Any):

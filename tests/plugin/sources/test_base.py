@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 
 from engine.errors import SourceError
 from engine.frames import RGB, Frame
-from plugin.clock import MonotonicClock
-from plugin.sources.base import FrameRing, Source, SourceRunner, SourceStatus
+from plugin.clock import FakeClock, MonotonicClock
+from plugin.sources.base import STALLED_AFTER_S, FrameRing, Source, SourceRunner, SourceStatus
 from plugin.worker import Backoff
 
 CLOCK = MonotonicClock()
@@ -107,6 +108,30 @@ def test_a_defect_in_a_source_is_logged_and_does_not_end_its_thread(
     assert "Traceback" in caplog.text
 
 
+def test_a_source_that_is_stuck_in_its_driver_is_not_called_live() -> None:
+    clock, freed = FakeClock(), threading.Event()
+
+    def reads(count: int) -> Frame | None:
+        if count > 5:
+            freed.wait(5)
+            return None
+        clock.advance(1 / 30)
+        return replace(frame(count), arrived_s=clock.now())
+
+    runner = SourceRunner(Scripted(fine, reads), clock)
+    runner.start()
+    try:
+        live = until(runner, lambda s: s.frames == 5 and s.state == "live")
+        clock.advance(STALLED_AFTER_S + 1)
+        stuck = runner.status()
+    finally:
+        freed.set()
+        runner.stop()
+    assert live.fps == pytest.approx(30)
+    assert (stuck.state, stuck.detail, stuck.fps) == ("waiting", "no picture for 3 s", 0.0)
+    assert (stuck.frames, stuck.width) == (5, 6)
+
+
 def test_stopping_closes_the_source_and_ends_the_thread(start: Callable[[Source], SourceRunner]) -> None:
     source = Scripted(fine, frame)
     runner = start(source)
@@ -137,13 +162,6 @@ def test_a_slow_reader_gets_the_newest_frame_and_the_rest_are_counted() -> None:
     assert newest is not None and newest.pts == 4
     assert ring.dropped == 4
     assert ring.take(0.01) is None
-    latest = ring.latest()
-    assert latest is not None and latest.pts == 4
-
-
-def test_the_age_of_nothing_is_infinite(start: Callable[[Source], SourceRunner]) -> None:
-    runner = SourceRunner(Scripted(fine, lambda count: None), CLOCK)
-    assert runner.age_s(CLOCK.now()) == float("inf")
 
 
 def test_waiting_grows_to_its_limit_and_starts_over_after_a_success() -> None:

@@ -231,7 +231,7 @@ TABLE: tuple[Row, ...] = (
         kind="value",
         arguments=(Argument(name="distance_m", low=0.1, high=200.0),),
         state="subject_distance_m",
-        help="How far the subject is: the pivot of orbits and the scale of every translation.",
+        help="How far the subject is: what moves that are given in metres are measured by.",
     ),
     Row(
         group="Camera",

@@ -27,7 +27,8 @@ from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Ren
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.model.camera_encoder import plucker_rays
-from engine.model.codecs import make_codec
+from engine.model.codec import Codec
+from engine.model.codecs import make_codec, trained_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 
@@ -63,7 +64,7 @@ class StudentEngine:
             torch.manual_seed(SEED)
             self._model = self._load(progress)
             config = self._config
-            self._codec = make_codec(config).to(self._device, self._dtype).eval()
+            self._codec = self._load_codec()
             self._noise = torch.Generator(self._device).manual_seed(SEED)
             width, height = config.size
             self._latent_size = config.latent_size(width, height)
@@ -167,6 +168,12 @@ class StudentEngine:
             model.encode_source = torch.compile(model.encode_source, mode=mode)  # type: ignore[method-assign]
             model.denoise = torch.compile(model.denoise, mode=mode)  # type: ignore[method-assign]
         return model
+
+    def _load_codec(self) -> Codec:
+        settings = self._settings
+        if settings.weights is None and settings.codec is None:  # to see how fast it is, which noise shows
+            return make_codec(self._config).to(self._device, self._dtype).eval()
+        return trained_codec(self._config, settings.codec, self._device, self._dtype)
 
     def _load_prompt(self) -> Tensor | None:
         """The embedding of a prompt, made elsewhere: the text encoder is larger than all of this."""

@@ -9,9 +9,13 @@ from safetensors.torch import save_file
 from engine.camera.geometry import IDENTITY, Pose
 from engine.engines.base import EngineSettings
 from engine.engines.student import StudentEngine
-from engine.errors import EngineError
+from engine.errors import EngineError, WeightsError
 from engine.frames import Pixels
 from engine.model import config as model_config
+from engine.model.dit import PairTransformer
+from engine.model.fitting import config_metadata
+from engine.model.tiny_vae import TINY_VAES, TinyVAE
+from engine.model.weight_files import save_weights
 from plugin.engine_process import build_engine
 
 SETTINGS = EngineSettings(
@@ -31,6 +35,22 @@ def with_time_stride(monkeypatch: pytest.MonkeyPatch) -> None:
         window=6,
     )
     monkeypatch.setitem(model_config.SIZES, "tiny", config)
+
+
+def saved_student(folder: Path) -> str:
+    """A file of weights of the size "tiny", whatever that is now."""
+    config = model_config.SIZES["tiny"]
+    torch.manual_seed(1)
+    path = folder / "student.safetensors"
+    save_weights(path, PairTransformer(config).state_dict(), config_metadata(config))
+    return str(path)
+
+
+def saved_codec(folder: Path, name: str = "tiny") -> tuple[str, TinyVAE]:
+    torch.manual_seed(2)
+    codec, path = TinyVAE(TINY_VAES[name]), folder / f"{name}.safetensors"
+    save_weights(path, codec.state_dict(), {})
+    return str(path), codec
 
 
 def warm(settings: EngineSettings = SETTINGS) -> StudentEngine:
@@ -76,6 +96,34 @@ def test_a_reset_forgets_the_past(stride: int, monkeypatch: pytest.MonkeyPatch) 
         engine.step(frames(engine, 1), poses)
         results.append(engine.step(frames(engine, 2), poses)[-1].pixels)
     np.testing.assert_array_equal(*results)
+
+
+def test_pictures_go_through_the_codec_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_time_stride(monkeypatch)
+    path, codec = saved_codec(tmp_path)
+    engine = warm(replace(SETTINGS, weights=saved_student(tmp_path), codec=path))
+    clip = torch.rand(1, 13, 3, 48, 64)
+    torch.testing.assert_close(engine._codec.encode(clip), codec.encode(clip))
+
+
+def test_trained_weights_without_their_codec_are_refused_with_what_to_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_time_stride(monkeypatch)
+    with pytest.raises(EngineError, match=r"tiny works on latents.*`weights import`.*--codec.*codec:"):
+        warm(replace(SETTINGS, weights=saved_student(tmp_path)))
+
+
+def test_a_codec_of_other_latents_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = replace(SETTINGS, codec="anything")
+    with pytest.raises(WeightsError, match="tiny works on pixels and takes no codec, found 'anything'"):
+        warm(pixels)
+    with_time_stride(monkeypatch)
+    path, _ = saved_codec(tmp_path, "taew2_1")
+    with pytest.raises(
+        WeightsError, match="makes 16 channels for 4×8×8 pixels, and tiny works on 4 channels"
+    ):
+        warm(replace(SETTINGS, weights=saved_student(tmp_path), codec=path))
 
 
 def test_the_warmup_tells_how_far_it_is() -> None:

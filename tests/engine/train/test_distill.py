@@ -16,12 +16,13 @@ from engine.model import weight_files
 from engine.model.config import SIZES
 from engine.model.dit import Memory, PairTransformer
 from engine.model.fitting import config_metadata
+from engine.model.tiny_vae import TINY_VAES, TinyVAE
 from engine.train.batches import SampleNoise, TeacherBatch
 from engine.train.distill import DistillTask, Turn
 from engine.train.distributed import World
 from engine.train.loop import LoopSettings
 from engine.train.losses import distribution_matching_loss
-from engine.train.student import SCORING, Distill, chunks_of, recipe
+from engine.train.student import SCORING, Distill, StudentSettings, chunks_of, recipe
 
 TINY = SIZES["tiny"]
 ROWS, COLUMNS, FRAMES = 6, 8, 4
@@ -51,6 +52,16 @@ def task(tmp_path: Path) -> DistillTask:
         for parameter in task.scores.fake.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return task
+
+
+def on_latents(task: DistillTask, folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudentSettings:
+    """The task's settings behind a codec that folds four pictures into a latent frame, as Wan's does."""
+    config = replace(TINY, codec="tiny-vae", latent_channels=4, stride=(4, 8, 8), size=(32, 32))
+    monkeypatch.setitem(SIZES, "tiny", config)
+    codec, network = str(folder / "codec.safetensors"), str(folder / "latent.safetensors")
+    weight_files.save_weights(Path(codec), TinyVAE(TINY_VAES["tiny"]).state_dict(), {})
+    weight_files.save_weights(Path(network), PairTransformer(config).state_dict(), config_metadata(config))
+    return replace(task.settings, teacher=network, weights=network, codec=codec)
 
 
 def batch_of(frames: int) -> TeacherBatch:
@@ -158,6 +169,15 @@ def test_a_lead_is_lived_through_without_being_learnt_from(task: DistillTask) ->
     found = batch.conditions.source.grad
     assert found is not None
     assert not found[:, :lead].any() and found[:, lead:].any()
+
+
+def test_a_students_file_names_the_codec_of_its_latents(
+    task: DistillTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "codec" not in task.metadata()
+    settings = on_latents(task, tmp_path, monkeypatch)
+    metadata = DistillTask(settings, Distill(), World(0, 1, torch.device("cpu"))).metadata()
+    assert metadata["codec"] == settings.codec
 
 
 def test_the_cache_is_written_from_the_clean_chunk_whatever_the_exit_step(task: DistillTask) -> None:

@@ -109,14 +109,18 @@ class StudentEngine:
         return list(((pictures[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
 
     def _prime(self, first: Tensor, pose: Pose) -> None:
-        """Takes the codec past its special first latent frame with a still picture."""
-        still = first.expand(-1, self._encoder.frames_missing(1), -1, -1, -1)
-        self._decoder.decode(self._render(self._encoder.encode(still), [pose]))
+        """Takes the codec past its special first latent frame with a still picture. For a whole chunk, as in
+        training: what the attention sink keeps of it is seen as long as the stream runs.
+        """
+        chunk = self._config.chunk
+        still = first.expand(-1, self._encoder.frames_missing(chunk), -1, -1, -1)
+        self._decoder.decode(self._render(self._encoder.encode(still), [pose] * chunk))
         self._started = True
 
     def _render(self, source: Tensor, poses: Sequence[Pose]) -> Tensor:
         """The latents of one chunk as seen from the poses."""
-        self._waiting.append(Chunk(source, self._fresh(source), rays=self._rays(poses, source)))
+        rays, extrinsics = self._camera(poses, source)
+        self._waiting.append(Chunk(source, self._fresh(source), rays=rays, extrinsics=extrinsics))
         return next(self._chunks)
 
     def _feed(self) -> Iterator[Chunk]:
@@ -134,16 +138,21 @@ class StudentEngine:
         video = pixels.to(self._device, non_blocking=True).to(self._dtype)
         return (video / 127.5 - 1).permute(0, 3, 1, 2)[None]
 
-    def _rays(self, poses: Sequence[Pose], like: Tensor) -> Tensor:
-        """Of the virtual cameras with their own focal lengths: B F 6 h w."""
+    def _camera(self, poses: Sequence[Pose], like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The virtual cameras as training tells them: their rays, with focal lengths of their own, B F 6 h w,
+        and their matrices, B F 12, to the sizes that are told those.
+        """
         fx = 0.5 / math.tan(self._settings.horizontal_fov / 2)
         fy = fx * self._settings.aspect
-        matrices = np.stack([np.column_stack([pose.matrix(), pose.translation]) for pose in poses])
-        lenses = np.array([[fx * pose.zoom, fy * pose.zoom, 0.5, 0.5] for pose in poses])
-        rays = plucker_rays(
-            torch.from_numpy(matrices).float(), torch.from_numpy(lenses).float(), *like.shape[-2:]
+        stacked = np.stack([np.column_stack([pose.matrix(), pose.translation]) for pose in poses])
+        matrices = torch.from_numpy(stacked).float()  # F 3 4
+        lenses = torch.tensor([[fx * pose.zoom, fy * pose.zoom, 0.5, 0.5] for pose in poses])
+        rays = plucker_rays(matrices, lenses, *like.shape[-2:])[None]
+        extrinsics = matrices.flatten(1)[None] if self._config.camera == "recammaster" else None
+        return (
+            rays.to(like.device, like.dtype, non_blocking=True),
+            None if extrinsics is None else extrinsics.to(like.device, like.dtype, non_blocking=True),
         )
-        return rays[None].to(like.device, like.dtype, non_blocking=True)
 
     def _load(self, progress: Progress) -> PairTransformer:
         if self._settings.weights is not None:

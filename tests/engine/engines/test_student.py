@@ -136,11 +136,52 @@ def test_the_warmup_tells_how_far_it_is() -> None:
 def test_a_pose_of_another_focal_length_has_other_rays() -> None:
     engine = warm()
     like = torch.zeros(1, 1, 48, 6, 8)
-    wide, long = (engine._rays([Pose(zoom=zoom)], like) for zoom in (1.0, 2.0))
+    wide, long = (engine._camera([Pose(zoom=zoom)], like)[0] for zoom in (1.0, 2.0))
     corner = wide[0, 0, 3:, 0, 0] / wide[0, 0, 5, 0, 0]
     assert corner[0] == pytest.approx(-np.tan(0.5) * 7 / 8, rel=1e-5)
     tangents = [float(rays[0, 0, 3, 0, 0] / rays[0, 0, 5, 0, 0]) for rays in (wide, long)]
     assert tangents[0] == pytest.approx(2 * tangents[1], rel=1e-5)
+
+
+def test_a_student_that_is_told_the_cameras_matrices_follows_the_camera(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(model_config.SIZES, "tiny", replace(model_config.SIZES["tiny"], camera="recammaster"))
+    engine = warm()
+    for block in engine._model.blocks:
+        block.camera.cam_encoder.weight.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(0))
+    pictures = []
+    for pose in (IDENTITY, Pose.from_angles(pan=0.3)):
+        engine.reset()
+        engine._noise.manual_seed(1)
+        pictures.append(engine.step(frames(engine), [pose] * engine.chunk)[-1].pixels.astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() > 0
+
+
+def test_cameras_are_told_as_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = replace(model_config.SIZES["tiny"], camera="recammaster")
+    monkeypatch.setitem(model_config.SIZES, "tiny", told)
+    pose = Pose.from_angles(pan=0.3, tilt=-0.1)
+    _, extrinsics = StudentEngine(SETTINGS)._camera([pose, IDENTITY], torch.zeros(1, 2, 48, 6, 8))
+    assert extrinsics is not None and extrinsics.shape == (1, 2, 12)
+    np.testing.assert_allclose(extrinsics[0, 0].view(3, 4)[:, :3], pose.matrix(), atol=1e-6)
+
+
+def test_every_chunk_is_a_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one too, whose frames stay in the attention sink."""
+    with_time_stride(monkeypatch)
+    engine = warm()
+    lengths = []
+    original = PairTransformer.encode_source
+
+    def noted(model: PairTransformer, source: torch.Tensor, *rest: object) -> object:
+        lengths.append(source.shape[1])
+        return original(model, source, *rest)
+
+    monkeypatch.setattr(PairTransformer, "encode_source", noted)
+    for _ in range(2):
+        engine.step(frames(engine), [IDENTITY] * engine.chunk)
+    assert lengths == [3, 3, 3]
 
 
 def test_out_of_memory_says_what_is_needed_and_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:

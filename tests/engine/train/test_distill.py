@@ -180,6 +180,24 @@ def test_a_students_file_names_the_codec_of_its_latents(
     assert metadata["codec"] == settings.codec
 
 
+def test_products_in_bfloat16_teach_the_same_weights_as_those_in_float32(
+    task: DistillTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although what has no gradients, the lead and the steps before the exit, is the first to use them."""
+    unroll(task, monkeypatch, Turn(1, TINY.window))
+    taught = []
+    for dtype in (torch.float32, torch.bfloat16):
+        task.world = World(0, 1, torch.device("cpu"), dtype)
+        task.model.zero_grad()
+        task.loss("model", batch_of(TINY.window + FRAMES))["loss"].backward()
+        taught.append(gradients(task.model))
+    plain, half = taught
+    assert plain.keys() == half.keys()
+    for name, gradient in plain.items():
+        likeness = torch.nn.functional.cosine_similarity(gradient.flatten(), half[name].flatten(), 0)
+        assert likeness > 0.9, name
+
+
 def test_the_cache_is_written_from_the_clean_chunk_whatever_the_exit_step(task: DistillTask) -> None:
     batch = batch_of(TINY.chunk)
     (chunk,) = chunks_of(batch.conditions, batch.noise, TINY.chunk)

@@ -19,6 +19,8 @@ from torch import Tensor
 from engine.diffusion.rollout import rollout
 from engine.diffusion.schedule import TIMESTEPS, noised, velocity, x0_from_velocity
 from engine.diffusion.teacher import Conditions, velocity_of
+from engine.errors import ConfigError
+from engine.model.config import model_config
 from engine.model.dit import PairTransformer
 from engine.train.batches import SampleNoise, TeacherBatch
 from engine.train.distributed import World, gathered_again
@@ -55,6 +57,7 @@ class DistillTask(StudentTask):
 
     def __init__(self, settings: StudentSettings, how: Distill, world: World) -> None:
         self._how = how
+        _check_lead(how, settings.size)
         super().__init__(settings, world)
         student = Part(
             model=self.model,
@@ -160,6 +163,17 @@ class DistillTask(StudentTask):
     def _window(self) -> int:
         """Latent frames of the whole chunks that a window holds."""
         return self.config.window // self.config.chunk * self.config.chunk
+
+
+def _check_lead(how: Distill, size: str) -> None:
+    """The teacher knows whole clips, and what is learnt from behind a lead is to be one."""
+    pictures = model_config(size).stride[0]
+    if how.long_share and pictures > 1:
+        raise ConfigError(
+            f"--long-share {how.long_share:g} asks the teacher about clips without their beginning: at the "
+            f"size {size} their first latent frame stands for {pictures} pictures, and in all that it knows "
+            "for a single one; leave --long-share out"
+        )
 
 
 def _like(level: Tensor, x: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class Distill:
     """Self-Forcing with distribution matching. ``critic_steps`` of the critic to each of the student (0: no
     matching, regression alone); ``regression`` weighs the squared error to the true view; ``guidance`` is
     the real score's, over the camera. ``long_share`` of the steps begin after one to ``lead_windows``
-    windows of the student's own past.
+    windows of the student's own past: where a latent frame is a picture.
     """
 
     critic_steps: int = 4

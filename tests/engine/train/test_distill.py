@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.diffusion.rollout import Stream, rollout
 from engine.diffusion.schedule import TIMESTEPS, Schedule, noised
 from engine.diffusion.teacher import Conditions, velocity_of
+from engine.errors import ConfigError
 from engine.model import weight_files
 from engine.model.config import SIZES
 from engine.model.dit import Memory, PairTransformer
@@ -196,6 +197,14 @@ def test_products_in_bfloat16_teach_the_same_weights_as_those_in_float32(
     for name, gradient in plain.items():
         likeness = torch.nn.functional.cosine_similarity(gradient.flatten(), half[name].flatten(), 0)
         assert likeness > 0.9, name
+
+
+def test_a_lead_is_refused_where_a_clips_first_latent_frame_is_of_another_kind(
+    task: DistillTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = on_latents(task, tmp_path, monkeypatch)
+    with pytest.raises(ConfigError, match=r"--long-share 0\.25 .* 4 pictures.*leave --long-share out"):
+        DistillTask(settings, Distill(long_share=0.25), World(0, 1, torch.device("cpu")))
 
 
 def test_the_cache_is_written_from_the_clean_chunk_whatever_the_exit_step(task: DistillTask) -> None:

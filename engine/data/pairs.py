@@ -9,7 +9,6 @@ Shapes: T frames, H W rows and columns.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -55,9 +54,6 @@ class PairDataset:
     """Clips of ``frames`` frames, ``stride`` frames of the recording apart, at ``size`` (width, height).
 
     Shares are probabilities. ``loop_share``: LoopAug. ``identity_share``: the target is the source's camera.
-    ``reverse_share``: time runs backwards, which is for scenes where nothing falls, spills or breaks.
-    ``typical_move`` prefers near targets, as a live show uses them: a target at distance d (`Rig.move_sizes`)
-    weighs exp(−d / typical_move); None makes all alike.
 
     ``packed``: read from (and fill) the cache of raw pictures at ``size``; None: unless that is so big that
     decoding the videos each time is the lesser evil.
@@ -75,8 +71,6 @@ class PairDataset:
         loop_share: float = 0.0,
         *,
         identity_share: float = 0.0,
-        reverse_share: float = 0.0,
-        typical_move: float | None = None,
         augmentation: Augmentation | None = None,
         depth: bool = False,
         matte: bool = False,
@@ -87,10 +81,8 @@ class PairDataset:
             raise ValueError(f"frames and stride are at least 1, the seed 0; not {frames}, {stride}, {seed}")
         if loop_share and frames < 3:
             raise ValueError(f"a loop has at least 3 frames, not {frames}")
-        if not (0 <= loop_share <= 1 and 0 <= identity_share <= 1 and 0 <= reverse_share <= 1):
+        if not (0 <= loop_share <= 1 and 0 <= identity_share <= 1):
             raise ValueError("shares are probabilities, from 0 to 1")
-        if typical_move is not None and not typical_move > 0:
-            raise ValueError(f"typical_move is above zero, not {typical_move}")
         self.root = root
         self.size = size
         self.frames = frames
@@ -99,22 +91,11 @@ class PairDataset:
         self.scenes = list(layout.scene_folders(root, split) if scenes is None else scenes)
         if not self.scenes:
             raise DataError(f"{root / split} has no finished scene: render some with `data render`")
-        self._loop_share, self._identity_share, self._reverse_share = (
-            loop_share,
-            identity_share,
-            reverse_share,
-        )
-        self._typical_move = typical_move
+        self._loop_share, self._identity_share = loop_share, identity_share
         self._augmentation = augmentation
         self._depth, self._matte = depth, matte
         self._packed = size[0] * size[1] <= PACKED_PIXELS if packed is None else packed
         self._open = lru_cache(OPEN_SCENES)(self._opened)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the list of scenes: what a resumed run compares, since another list makes other clips."""
-        names = "\n".join(path.relative_to(self.root).as_posix() for path in self.scenes)
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def sample(self, index: int) -> Clip:
         """The clip of that index: always the same for the same seed and scenes."""
@@ -139,12 +120,11 @@ class PairDataset:
 
     def _plan(self, scene: Scene, rng: np.random.Generator) -> Plan:
         rig = scene.rig
-        is_loop, is_reversed = rng.random(2) < (self._loop_share, self._reverse_share)
+        is_loop = rng.random(2)[0] < self._loop_share  # of two, so that runs under way go on with their clips
         start = int(rng.integers(rig.frames - (self.frames - 1) * self.stride))
-        source, target = self._cameras(rig, rng, start)
+        source, target = self._cameras(rig, rng)
         if not is_loop:
-            plan = straight(source, target, start, self.frames, self.stride)
-            return plan.reversed() if is_reversed else plan
+            return straight(source, target, start, self.frames, self.stride)
         return loop(
             rng,
             source=source,
@@ -155,19 +135,13 @@ class PairDataset:
             meetings=rig.move_sizes(range(rig.frames))[target] <= SAME_VIEW,
         )
 
-    def _cameras(self, rig: Rig, rng: np.random.Generator, start: int) -> tuple[int, int]:
+    def _cameras(self, rig: Rig, rng: np.random.Generator) -> tuple[int, int]:
         """Source and target."""
         source = int(rng.integers(rig.cameras))
         if rng.random() < self._identity_share:
             return source, source
-        last = start + (self.frames - 1) * self.stride
-        weights = np.ones(rig.cameras)
-        if self._typical_move is not None:
-            distances = rig.move_sizes((start, (start + last) // 2, last))[source].mean(axis=-1)
-            nearest = np.delete(distances, source).min()  # the same weights, but never all zero
-            weights = np.exp((nearest - distances) / self._typical_move)
-        weights[source] = 0.0
-        return source, int(rng.choice(rig.cameras, p=weights / weights.sum()))
+        others = np.arange(rig.cameras) != source
+        return source, int(rng.choice(rig.cameras, p=others / others.sum()))
 
     def _clip(self, scene: Scene, plan: Plan, rng: np.random.Generator) -> Clip:
         changes = self._augmentation

@@ -79,13 +79,12 @@ def test_a_clip_has_the_shapes_it_promises(pairs):
     [
         {},
         {"packed": False},
-        {"reverse_share": 1.0},
         {"loop_share": 1.0},
         {"augmentation": replace(NOTHING, mirror_share=1.0)},
         {"augmentation": replace(NOTHING, crop_share=1.0), "packed": False},
         {"augmentation": replace(NOTHING, crop_share=1.0, mirror_share=0.5)},
     ],
-    ids=["packed", "decoded", "reversed", "loop", "mirrored", "cropped", "cropped when packed"],
+    ids=["packed", "decoded", "loop", "mirrored", "cropped", "cropped when packed"],
 )
 def test_the_source_is_found_in_the_target_where_the_geometry_says(settings, pairs, worst_psnr):
     dataset = pairs(**settings)
@@ -168,20 +167,12 @@ def test_a_spoilt_source_is_still_the_source(pairs):
 
 
 def test_a_clip_depends_on_seed_and_index_alone(pairs):
-    settings = {"augmentation": Augmentation(), "loop_share": 0.5, "typical_move": 0.3}
+    settings = {"augmentation": Augmentation(), "loop_share": 0.5}
     first, second = pairs(**settings), pairs(**settings)
     clips = [first.sample(index) for index in range(6)]
     assert all(same(second.sample(index), clips[index]) for index in reversed(range(6)))
     assert not any(same(clips[0], clip) for clip in clips[1:])
     assert not same(pairs(**settings, seed=8).sample(0), clips[0])
-
-
-def test_near_targets_are_preferred_when_asked(pairs):
-    def mean_move(dataset: PairDataset) -> float:
-        ways = [np.linalg.norm(pose.translation) for i in range(60) for pose in dataset.sample(i).poses]
-        return float(np.mean(ways))
-
-    assert mean_move(pairs(typical_move=0.05)) < 0.7 * mean_move(pairs())
 
 
 def test_every_camera_is_source_and_target_but_never_both_unless_asked(pairs):
@@ -200,9 +191,7 @@ def test_small_pictures_are_kept_in_a_cache_and_big_ones_are_decoded(published_r
     assert list((root / ".cache").rglob("colour.npy"))
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"loop_share": 1.1}, {"typical_move": 0.0}, {"identity_share": -0.1}, {"seed": -1}]
-)
+@pytest.mark.parametrize("wrong", [{"loop_share": 1.1}, {"identity_share": -0.1}, {"seed": -1}])
 def test_settings_that_make_no_sense_are_refused(pairs, wrong):
     with pytest.raises(ValueError):
         pairs(**wrong)

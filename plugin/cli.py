@@ -51,6 +51,7 @@ Model = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="The student's weights: a file, or a name from `weights list`.")
 ]
+Codec = Annotated[str | None, typer.Option(help="The VAE's weights, likewise; the large students need them.")]
 Rate = Annotated[str, typer.Option(help="Frames a second: 30, 29.97, 60000/1001.")]
 
 
@@ -64,6 +65,7 @@ def demo(
     engine: Annotated[EngineName, typer.Option(help="What renders the moves.")] = "student",
     model: Model = None,
     weights: Weights = None,
+    codec: Codec = None,
     browser: Annotated[bool, typer.Option(help="Open the live preview page.")] = True,
 ) -> None:
     """Play the bundled clip with camera moves fired over OSC, into a file and a live page."""
@@ -73,7 +75,7 @@ def demo(
     figures = run_demo(
         clip=input_path or CLIP,
         output=output,
-        engine=EngineConfig(name=engine, model=model or "mini", weights=weights),
+        engine=EngineConfig(name=engine, model=model or "mini", weights=weights, codec=codec),
         opened=lambda page: browser and webbrowser.open(page),
         say=out.print,
     )
@@ -99,6 +101,7 @@ def run(
     engine: Annotated[EngineName | None, typer.Option(help="What renders the moves.")] = None,
     model: Model = None,
     weights: Weights = None,
+    codec: Codec = None,
     budget: Annotated[
         float | None, typer.Option(help="Milliseconds that a picture of the mini student may take.", min=10)
     ] = None,
@@ -123,7 +126,7 @@ def run(
         return
     overrides: dict[str, dict[str, object]] = {
         "output": {**_parsed_size(size), "rate": rate},
-        "engine": {"name": engine, "model": model, "weights": weights, "budget_ms": budget},
+        "engine": {"name": engine, "model": model, "weights": weights, "codec": codec, "budget_ms": budget},
         "osc": {"port": osc_port},
         "web": {"port": web_port},
         "camera": {"subject_distance_m": subject_distance, "horizontal_fov_deg": fov},

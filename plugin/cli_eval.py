@@ -39,6 +39,10 @@ def evaluate(
         list[str] | None,
         typer.Option(help="A model's file, or label=file; may be repeated. Without: the baselines alone."),
     ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(help="Weights of the VAE, for models on latents; default: as each was trained."),
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     report: Annotated[Path | None, typer.Option(help="A folder for the HTML report.")] = None,
     footage: Annotated[
@@ -60,6 +64,7 @@ def evaluate(
     request = Request(
         data=data,
         weights=tuple(weights or ()),
+        codec=codec,
         footage=tuple(footage or ()),
         size=(int(width), int(height)),
         scenes=scenes,

@@ -193,7 +193,7 @@ def student(
     guidance: Annotated[float | None, typer.Option(help="distill: of the real score.", min=0)] = None,
     long_share: Annotated[
         float | None,
-        typer.Option(help="distill: share of rollouts behind a longer past.", min=0, max=1),
+        typer.Option(help="distill: share of rollouts behind a longer past; the mini's.", min=0, max=1),
     ] = None,
     lead_windows: Annotated[
         int | None, typer.Option(help="distill: of the longest such past.", min=1)

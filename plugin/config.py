@@ -183,13 +183,15 @@ ModelName = Literal["mini", "wan-1.3b", "wan2.2-5b"]
 
 class EngineConfig(Strict):
     """``model`` and what follows are the student's: its size, its weights (a file or a name of
-    ``weights list``), the embedding of a text prompt (a file), on a GPU whether to compile it and
-    to use 8 bit floating point, and without one how long it may take for a picture.
+    ``weights list``), those of the VAE that the large sizes need, the embedding of a text prompt (a file),
+    on a GPU whether to compile it and to use 8 bit floating point, and without one how long it may take
+    for a picture.
     """
 
     name: EngineName = "student"
     model: ModelName = "mini"
     weights: Annotated[str, AfterValidator(_weights)] | None = None
+    codec: Annotated[str, AfterValidator(_weights)] | None = None
     prompt: GivenPath | None = None
     compile: bool = False
     fp8: bool = False

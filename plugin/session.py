@@ -270,6 +270,7 @@ def engine_settings(config: SessionConfig) -> EngineSettings:
         delay_s=config.engine.delay_ms / 1000,
         model=config.engine.model,
         weights=config.engine.weights,
+        codec=config.engine.codec,
         prompt=str(config.engine.prompt) if config.engine.prompt else None,
         compile=config.engine.compile,
         fp8=config.engine.fp8,

@@ -31,9 +31,6 @@ class Plan:
     targets: tuple[int, ...]
     frames: tuple[int, ...]
 
-    def reversed(self) -> Plan:
-        return Plan(self.source, self.targets[::-1], self.frames[::-1])
-
 
 def straight(source: int, target: int, start: int, frames: int, stride: int) -> Plan:
     """Forwards in time."""

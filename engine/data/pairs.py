@@ -9,7 +9,6 @@ Shapes: T frames, H W rows and columns.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -55,7 +54,6 @@ class PairDataset:
     """Clips of ``frames`` frames, ``stride`` frames of the recording apart, at ``size`` (width, height).
 
     Shares are probabilities. ``loop_share``: LoopAug. ``identity_share``: the target is the source's camera.
-    ``reverse_share``: time runs backwards, which is for scenes where nothing falls, spills or breaks.
     ``typical_move`` prefers near targets, as a live show uses them: a target at distance d (`Rig.move_sizes`)
     weighs exp(−d / typical_move); None makes all alike.
 
@@ -75,7 +73,6 @@ class PairDataset:
         loop_share: float = 0.0,
         *,
         identity_share: float = 0.0,
-        reverse_share: float = 0.0,
         typical_move: float | None = None,
         augmentation: Augmentation | None = None,
         depth: bool = False,
@@ -87,7 +84,7 @@ class PairDataset:
             raise ValueError(f"frames and stride are at least 1, the seed 0; not {frames}, {stride}, {seed}")
         if loop_share and frames < 3:
             raise ValueError(f"a loop has at least 3 frames, not {frames}")
-        if not (0 <= loop_share <= 1 and 0 <= identity_share <= 1 and 0 <= reverse_share <= 1):
+        if not (0 <= loop_share <= 1 and 0 <= identity_share <= 1):
             raise ValueError("shares are probabilities, from 0 to 1")
         if typical_move is not None and not typical_move > 0:
             raise ValueError(f"typical_move is above zero, not {typical_move}")
@@ -99,22 +96,12 @@ class PairDataset:
         self.scenes = list(layout.scene_folders(root, split) if scenes is None else scenes)
         if not self.scenes:
             raise DataError(f"{root / split} has no finished scene: render some with `data render`")
-        self._loop_share, self._identity_share, self._reverse_share = (
-            loop_share,
-            identity_share,
-            reverse_share,
-        )
+        self._loop_share, self._identity_share = loop_share, identity_share
         self._typical_move = typical_move
         self._augmentation = augmentation
         self._depth, self._matte = depth, matte
         self._packed = size[0] * size[1] <= PACKED_PIXELS if packed is None else packed
         self._open = lru_cache(OPEN_SCENES)(self._opened)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the list of scenes: what a resumed run compares, since another list makes other clips."""
-        names = "\n".join(path.relative_to(self.root).as_posix() for path in self.scenes)
-        return hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def sample(self, index: int) -> Clip:
         """The clip of that index: always the same for the same seed and scenes."""
@@ -139,12 +126,11 @@ class PairDataset:
 
     def _plan(self, scene: Scene, rng: np.random.Generator) -> Plan:
         rig = scene.rig
-        is_loop, is_reversed = rng.random(2) < (self._loop_share, self._reverse_share)
+        is_loop = rng.random() < self._loop_share
         start = int(rng.integers(rig.frames - (self.frames - 1) * self.stride))
         source, target = self._cameras(rig, rng, start)
         if not is_loop:
-            plan = straight(source, target, start, self.frames, self.stride)
-            return plan.reversed() if is_reversed else plan
+            return straight(source, target, start, self.frames, self.stride)
         return loop(
             rng,
             source=source,
@@ -160,9 +146,9 @@ class PairDataset:
         source = int(rng.integers(rig.cameras))
         if rng.random() < self._identity_share:
             return source, source
-        last = start + (self.frames - 1) * self.stride
         weights = np.ones(rig.cameras)
         if self._typical_move is not None:
+            last = start + (self.frames - 1) * self.stride
             distances = rig.move_sizes((start, (start + last) // 2, last))[source].mean(axis=-1)
             nearest = np.delete(distances, source).min()  # the same weights, but never all zero
             weights = np.exp((nearest - distances) / self._typical_move)

@@ -85,8 +85,8 @@ def rollout(
 ) -> Iterator[Tensor]:
     """Yields x0 of each chunk, B F C h w, as soon as it is there.
 
-    Live: under ``torch.inference_mode``. In training, with gradients on, each chunk's exit step is
-    differentiated and nothing else: not the steps before it, not the cache.
+    Live: under ``torch.inference_mode``. In training, with gradients on, the source's pass and the exit step
+    of each chunk are differentiated and nothing else: not the steps before it, not the cache.
     """
     for chunk in chunks:
         frames = chunk.source.shape[1]

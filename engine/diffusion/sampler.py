@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,41 +37,3 @@ def sample_euler(denoise: Denoise, noise: Tensor, schedule: Schedule) -> Tensor:
     for sigma, following in zip(schedule.sigmas, (*schedule.sigmas[1:], 0.0), strict=True):
         x = x + (following - sigma) * denoise(x, sigma)
     return x
-
-
-def sample_heun(denoise: Denoise, noise: Tensor, schedule: Schedule) -> Tensor:
-    """The same equation to second order (Karras et al., algorithm 1); the last step is Euler's."""
-    x = noise
-    for sigma, following in zip(schedule.sigmas, (*schedule.sigmas[1:], 0.0), strict=True):
-        slope = denoise(x, sigma)
-        ahead = x + (following - sigma) * slope
-        if following > 0:
-            slope = (slope + denoise(ahead, following)) / 2
-            ahead = x + (following - sigma) * slope
-        x = ahead
-    return x
-
-
-def sample_unipc(denoise: Denoise, noise: Tensor, steps: int, shift: float) -> Tensor:
-    """The same by UniPC (Zhao et al.), the solver that Wan samples its teacher with: diffusers' own."""
-    from diffusers import UniPCMultistepScheduler
-
-    make: Any = UniPCMultistepScheduler
-    solver = make(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
-    solver.set_timesteps(steps, device=noise.device)
-    x = noise
-    for timestep, sigma in zip(solver.timesteps, solver.sigmas, strict=False):
-        x = solver.step(denoise(x, float(sigma)), timestep, x, return_dict=False)[0]
-    return x
-
-
-def guided(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
-    """Classifier-free guidance: v = v_u + s·(v_c − v_u) (Ho and Salimans); scale 1 costs nothing."""
-    if scale == 1.0:
-        return conditional
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        without = unconditional(x, sigma)
-        return without + scale * (conditional(x, sigma) - without)
-
-    return denoise

@@ -32,10 +32,6 @@ def x0_from_velocity(x: Tensor, velocity: Tensor, sigma: Tensor | float) -> Tens
     return x - sigma * velocity
 
 
-def noise_from_velocity(x: Tensor, velocity: Tensor, sigma: Tensor | float) -> Tensor:
-    return x + (1 - sigma) * velocity
-
-
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The noise levels that a sampler visits, falling, without the final 0."""

@@ -27,9 +27,9 @@ class EngineSettings:
 
     ``size`` is the largest picture (width, height) that the engine may be given or give; ``aspect``
     is the source's width over its height, in square pixels. What follows ``delay_s`` is for engines
-    with a model: its named size, the weights (None: the ones that come with it, or random ones), a file
-    with the embedding of a text prompt (None: the empty one), how to run it on a GPU, and how long a step
-    should take on a machine without one.
+    with a model: its named size, the weights (None: the ones that come with it, or random ones), those of
+    the VAE if it works on latents, a file with the embedding of a text prompt (None: the empty one), how to
+    run it on a GPU, and how long a step should take on a machine without one.
     """
 
     name: str
@@ -40,6 +40,7 @@ class EngineSettings:
     delay_s: float = 0.0  # added to each step, to see what a slow model does to the show
     model: str = "mini"
     weights: str | None = None
+    codec: str | None = None
     prompt: str | None = None
     compile: bool = False
     fp8: bool = False

@@ -27,7 +27,8 @@ from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Ren
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.model.camera_encoder import plucker_rays
-from engine.model.codecs import make_codec
+from engine.model.codec import Codec
+from engine.model.codecs import make_codec, trained_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 
@@ -63,7 +64,7 @@ class StudentEngine:
             torch.manual_seed(SEED)
             self._model = self._load(progress)
             config = self._config
-            self._codec = make_codec(config).to(self._device, self._dtype).eval()
+            self._codec = self._load_codec()
             self._noise = torch.Generator(self._device).manual_seed(SEED)
             width, height = config.size
             self._latent_size = config.latent_size(width, height)
@@ -108,14 +109,18 @@ class StudentEngine:
         return list(((pictures[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy())
 
     def _prime(self, first: Tensor, pose: Pose) -> None:
-        """Takes the codec past its special first latent frame with a still picture."""
-        still = first.expand(-1, self._encoder.frames_missing(1), -1, -1, -1)
-        self._decoder.decode(self._render(self._encoder.encode(still), [pose]))
+        """Takes the codec past its special first latent frame with a still picture. For a whole chunk, as in
+        training: what the attention sink keeps of it is seen as long as the stream runs.
+        """
+        chunk = self._config.chunk
+        still = first.expand(-1, self._encoder.frames_missing(chunk), -1, -1, -1)
+        self._decoder.decode(self._render(self._encoder.encode(still), [pose] * chunk))
         self._started = True
 
     def _render(self, source: Tensor, poses: Sequence[Pose]) -> Tensor:
         """The latents of one chunk as seen from the poses."""
-        self._waiting.append(Chunk(source, self._fresh(source), rays=self._rays(poses, source)))
+        rays, extrinsics = self._camera(poses, source)
+        self._waiting.append(Chunk(source, self._fresh(source), rays=rays, extrinsics=extrinsics))
         return next(self._chunks)
 
     def _feed(self) -> Iterator[Chunk]:
@@ -133,16 +138,21 @@ class StudentEngine:
         video = pixels.to(self._device, non_blocking=True).to(self._dtype)
         return (video / 127.5 - 1).permute(0, 3, 1, 2)[None]
 
-    def _rays(self, poses: Sequence[Pose], like: Tensor) -> Tensor:
-        """Of the virtual cameras with their own focal lengths: B F 6 h w."""
+    def _camera(self, poses: Sequence[Pose], like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The virtual cameras as training tells them: their rays, with focal lengths of their own, B F 6 h w,
+        and their matrices, B F 12, to the sizes that are told those.
+        """
         fx = 0.5 / math.tan(self._settings.horizontal_fov / 2)
         fy = fx * self._settings.aspect
-        matrices = np.stack([np.column_stack([pose.matrix(), pose.translation]) for pose in poses])
-        lenses = np.array([[fx * pose.zoom, fy * pose.zoom, 0.5, 0.5] for pose in poses])
-        rays = plucker_rays(
-            torch.from_numpy(matrices).float(), torch.from_numpy(lenses).float(), *like.shape[-2:]
+        stacked = np.stack([np.column_stack([pose.matrix(), pose.translation]) for pose in poses])
+        matrices = torch.from_numpy(stacked).float()  # F 3 4
+        lenses = torch.tensor([[fx * pose.zoom, fy * pose.zoom, 0.5, 0.5] for pose in poses])
+        rays = plucker_rays(matrices, lenses, *like.shape[-2:])[None]
+        extrinsics = matrices.flatten(1)[None] if self._config.camera == "recammaster" else None
+        return (
+            rays.to(like.device, like.dtype, non_blocking=True),
+            None if extrinsics is None else extrinsics.to(like.device, like.dtype, non_blocking=True),
         )
-        return rays[None].to(like.device, like.dtype, non_blocking=True)
 
     def _load(self, progress: Progress) -> PairTransformer:
         if self._settings.weights is not None:
@@ -167,6 +177,12 @@ class StudentEngine:
             model.encode_source = torch.compile(model.encode_source, mode=mode)  # type: ignore[method-assign]
             model.denoise = torch.compile(model.denoise, mode=mode)  # type: ignore[method-assign]
         return model
+
+    def _load_codec(self) -> Codec:
+        settings = self._settings
+        if settings.weights is None and settings.codec is None:  # to see how fast it is, which noise shows
+            return make_codec(self._config).to(self._device, self._dtype).eval()
+        return trained_codec(self._config, settings.codec, self._device, self._dtype)
 
     def _load_prompt(self) -> Tensor | None:
         """The embedding of a prompt, made elsewhere: the text encoder is larger than all of this."""

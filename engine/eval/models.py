@@ -28,14 +28,16 @@ from engine.engines.base import EngineSettings
 from engine.engines.mini import EXPORTED, MiniEngine, open_student
 from engine.engines.painter import Painted, Student
 from engine.engines.student import StudentEngine
+from engine.errors import WeightsError
 from engine.eval.cases import Shot
 from engine.eval.methods import EngineMethod, Method, engine_settings, resized
 from engine.frames import Pixels
 from engine.geometry.hints import Hints
-from engine.model.codecs import make_codec
+from engine.model.codec import Codec
+from engine.model.codecs import CODEC_KEY, trained_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
-from engine.model.weights import read_weights
+from engine.model.weights import Checkpoint, read_weights
 from engine.train.batches import Collator, Dropped
 from engine.train.clips import HELDOUT, ClipSettings, Example, hints_of, matrix
 
@@ -61,9 +63,11 @@ class Weights:
         return cls(path=Path(path), label=label) if equals else cls(path=Path(text))
 
 
-def model_methods(files: Iterable[Weights], teacher_steps: int, size: Size) -> list[Method]:
+def model_methods(
+    files: Iterable[Weights], teacher_steps: int, size: Size, codec: str | None = None
+) -> list[Method]:
     """The methods of each file, for pictures of ``size``; a teacher with that many steps, a student with its
-    own.
+    own. ``codec``: weights for those that work on latents, instead of the ones they were trained through.
     """
     found: list[Method] = []
     for file in files:
@@ -71,18 +75,21 @@ def model_methods(files: Iterable[Weights], teacher_steps: int, size: Size) -> l
             found += painted_methods(file.label or "student", file.path, model_config("mini"), size)
             continue
         checkpoint = read_weights(file.path)
+        through = codec_of(checkpoint, codec)
         variant = checkpoint.file.metadata.get(VARIANT_KEY)
         if variant is not None:
             label = file.label or {"pair": "teacher"}.get(variant, variant)
             if variant == "prefix":
-                found.append(TeacherMethod(f"{label}, in clips", file.path, teacher_steps, in_clips=True))
-            found.append(TeacherMethod(label, file.path, teacher_steps))
+                found.append(
+                    TeacherMethod(f"{label}, in clips", file.path, teacher_steps, through, in_clips=True)
+                )
+            found.append(TeacherMethod(label, file.path, teacher_steps, through))
         else:
-            found += student_methods(file.label or "student", file.path, checkpoint.size, size)
+            found += student_methods(file.label or "student", file.path, checkpoint.size, size, through)
     return found
 
 
-def student_methods(label: str, path: Path, name: str, size: Size) -> list[Method]:
+def student_methods(label: str, path: Path, name: str, size: Size, codec: str | None = None) -> list[Method]:
     """The student of a named size."""
     config = model_config(name)
     if config.hint_channels:
@@ -92,9 +99,22 @@ def student_methods(label: str, path: Path, name: str, size: Size) -> list[Metho
             label,
             f"causal student {path.name}, through the live engine",
             StudentEngine,
-            lambda shot: engine_settings("student", shot, model=name, weights=str(path)),
+            lambda shot: engine_settings("student", shot, model=name, weights=str(path), codec=codec),
         )
     ]
+
+
+def codec_of(checkpoint: Checkpoint, asked: str | None) -> str | None:
+    """The weights of its codec: what is asked for, or else what its training wrote; None for pixels."""
+    if not isinstance(checkpoint.config, ModelConfig) or checkpoint.config.codec == "pixel":
+        return None
+    found = asked or checkpoint.file.metadata.get(CODEC_KEY)
+    if found is None:
+        raise WeightsError(
+            f"{checkpoint.file.path} works on latents and does not say by which VAE: import one by "
+            "`weights import` (TAEHV, or Wan2.1's VAE) and name it with --codec"
+        )
+    return found
 
 
 def painted_methods(label: str, path: Path, config: ModelConfig, size: Size) -> list[Method]:
@@ -175,9 +195,11 @@ class TeacherMethod:
 
     streams = False
 
-    def __init__(self, name: str, path: Path, steps: int, *, in_clips: bool = False) -> None:
+    def __init__(
+        self, name: str, path: Path, steps: int, codec: str | None = None, *, in_clips: bool = False
+    ) -> None:
         self.name = name
-        self._path, self._steps, self._in_clips = path, steps, in_clips
+        self._path, self._steps, self._codec, self._in_clips = path, steps, codec, in_clips
         self.remembers = not in_clips
         metadata = read_weights(path).file.metadata
         self._shift = None if SHIFT_KEY not in metadata else float(metadata[SHIFT_KEY])
@@ -188,7 +210,7 @@ class TeacherMethod:
         )
 
     def at_steps(self, steps: int) -> list[TeacherMethod]:
-        return [TeacherMethod(self.name, self._path, steps, in_clips=self._in_clips)]
+        return [TeacherMethod(self.name, self._path, steps, self._codec, in_clips=self._in_clips)]
 
     def render(self, shot: Shot) -> Iterator[Pixels]:
         _ = self._model
@@ -197,17 +219,19 @@ class TeacherMethod:
     @cached_property
     def identity(self) -> str:
         """Changes whenever the pictures would."""
+        files = (self._path, self._codec)
+        digests = " ".join(read_weights(file).file.sha256() for file in files if file is not None)
         clips = " in clips" if self._in_clips else ""
-        return f"{read_weights(self._path).file.sha256()} {self._steps} steps, shift {self._shift}{clips}"
+        return f"{digests} {self._steps} steps, shift {self._shift}{clips}"
 
     @cached_property
-    def _model(self) -> tuple[PairTransformer, ModelConfig]:
-        return load_teacher(self._path, "cpu", torch.float32)
+    def _model(self) -> tuple[PairTransformer, ModelConfig, Codec]:
+        model, config = load_teacher(self._path, "cpu", torch.float32)
+        return model, config, trained_codec(config, self._codec, "cpu", torch.float32)
 
     @torch.inference_mode()
     def _rendered(self, shot: Shot) -> Iterator[Pixels]:
-        model, config = self._model
-        codec = make_codec(config)
+        model, config, codec = self._model
         collate = Collator(config, codec, device=torch.device("cpu"), seed=SEED, shift=1.0, dropped=Dropped())
         batch = collate([_example(shot, config)])
         shift = config.shift if self._shift is None else self._shift

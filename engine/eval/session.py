@@ -30,10 +30,11 @@ FOOTAGE_SHARE = 0.1  # of the progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """``weights``: files, or label=file. ``footage``: recordings."""
+    """``weights``: files, or label=file. ``codec``: for those on latents. ``footage``: recordings."""
 
     data: Path
     weights: tuple[str, ...] = ()
+    codec: str | None = None
     footage: tuple[Path, ...] = ()
     size: Size
     scenes: int
@@ -46,7 +47,8 @@ class Request:
 
 
 def run(request: Request, report: Report) -> Results:
-    models = model_methods(map(Weights.parse, request.weights), request.teacher_steps, request.size)
+    files = map(Weights.parse, request.weights)
+    models = model_methods(files, request.teacher_steps, request.size, request.codec)
     depth, no_depth = _depth_engine(request.size)
     methods: list[Method] = [*BASELINES, *depth, *models]
     gallery, footage_gallery = Gallery(), Gallery()

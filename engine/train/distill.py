@@ -19,6 +19,8 @@ from torch import Tensor
 from engine.diffusion.rollout import rollout
 from engine.diffusion.schedule import TIMESTEPS, noised, velocity, x0_from_velocity
 from engine.diffusion.teacher import Conditions, velocity_of
+from engine.errors import ConfigError
+from engine.model.config import model_config
 from engine.model.dit import PairTransformer
 from engine.train.batches import SampleNoise, TeacherBatch
 from engine.train.distributed import World, gathered_again
@@ -29,6 +31,7 @@ from engine.train.teacher import MODEL
 
 CRITIC = "critic"
 BETAS = (0.0, 0.999)
+GRADIENTS_SURVIVE = (2, 11)  # the first PyTorch whose autocast keeps them
 LEVELS = (0.02, 0.98)  # the least and the most noise at which the scores are compared
 
 
@@ -55,6 +58,8 @@ class DistillTask(StudentTask):
 
     def __init__(self, settings: StudentSettings, how: Distill, world: World) -> None:
         self._how = how
+        _check_lead(how, settings.size)
+        _check_autocast(torch.__version__, world.dtype)
         super().__init__(settings, world)
         student = Part(
             model=self.model,
@@ -162,6 +167,29 @@ class DistillTask(StudentTask):
         return self.config.window // self.config.chunk * self.config.chunk
 
 
+def _check_lead(how: Distill, size: str) -> None:
+    """The teacher knows whole clips, and what is learnt from behind a lead is to be one."""
+    pictures = model_config(size).stride[0]
+    if how.long_share and pictures > 1:
+        raise ConfigError(
+            f"--long-share {how.long_share:g} asks the teacher about clips without their beginning: at the "
+            f"size {size} their first latent frame stands for {pictures} pictures, and in all that it knows "
+            "for a single one; leave --long-share out"
+        )
+
+
 def _like(level: Tensor, x: Tensor) -> Tensor:
     """B to go with B F C h w."""
     return level.view(-1, *[1] * (x.ndim - 1))
+
+
+def _check_autocast(version: str, dtype: torch.dtype) -> None:
+    """Before 2.11 a weight that autocast first met in a pass without gradients had none afterwards either
+    (pytorch#165068): all that the rollout's first steps touch.
+    """
+    release = tuple(int(part) for part in version.split(".")[:2])
+    if dtype != torch.float32 and release < GRADIENTS_SURVIVE:
+        raise ConfigError(
+            f"PyTorch {version} loses gradients of a rollout in bfloat16: give --precision fp32, or install "
+            f"PyTorch {'.'.join(map(str, GRADIENTS_SURVIVE))} or later"
+        )

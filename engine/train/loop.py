@@ -30,6 +30,7 @@ from engine.train.logbook import Logbook
 Batch = TypeVar("Batch")
 CHECKPOINTS = "checkpoints"
 AVERAGE_STARTS = 10  # steps over which the average still follows closely
+MOST_SKIPPED = 20  # updates in a row without sound gradients, before the run ends
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +99,7 @@ class Trained:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.updates = 0
+        self.skipped_in_a_row = 0
         self.weights = {n: p for n, p in part.model.named_parameters() if p.requires_grad}
         averaged = {} if part.average is None else self.weights
         self.average = {n: p.detach().clone() for n, p in averaged.items()}
@@ -116,14 +118,21 @@ class Trained:
             }
 
     def update(self, warmup: int, largest_gradient: float) -> tuple[Tensor, float]:
-        """One step of the optimiser from the gradients that are there; their norm and the rate used."""
+        """One step of the optimiser from the gradients that are there; their norm and the rate used. If they
+        are not finite they are forgotten: clipping would spread them to every weight, moment and average.
+        """
         rate = self.part.learning_rate * min(1.0, (self.updates + 1) / max(1, warmup))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         norm = whole(torch.nn.utils.clip_grad_norm_(self.weights.values(), largest_gradient))
+        if not norm.isfinite():
+            self._optimiser.zero_grad(set_to_none=True)
+            self.skipped_in_a_row += 1
+            return norm, rate
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         self.updates += 1
+        self.skipped_in_a_row = 0
         if self.part.average is not None:
             keep = min(self.part.average, self.updates / (self.updates + AVERAGE_STARTS))
             with torch.no_grad():
@@ -276,8 +285,13 @@ class Run(Generic[Batch]):
                 told[key] = told[key] + share if key in told else share
         norm, rate = part.update(settings.warmup, settings.largest_gradient)
         self.step += 1
+        if part.skipped_in_a_row == MOST_SKIPPED:
+            raise ConfigError(
+                f"step {self.step}: the gradients of {name} were not finite in {MOST_SKIPPED} of its steps "
+                "in a row, and none of them changed it: lower --learning-rate, or give --precision fp32"
+            )
         seconds = torch.tensor(time.monotonic() - began, dtype=torch.float64)
-        told |= {"gradient": norm, "rate": torch.tensor(rate)}
+        told |= {"gradient": norm, "rate": torch.tensor(rate), "skipped": (~norm.isfinite()).float()}
         told |= {"step_s": seconds, "wait_s": torch.tensor(waited_s, dtype=torch.float64)}
         self._recent.append({f"{name}/{key}": value for key, value in told.items()})
 

@@ -22,6 +22,7 @@ from engine.diffusion.schedule import TIMESTEPS, Schedule
 from engine.diffusion.teacher import FRAMES_KEY, SHIFT_KEY, VARIANT_KEY, Conditions
 from engine.errors import ConfigError, WeightsError
 from engine.frames import Pixels
+from engine.model.codecs import codec_metadata, trained_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 from engine.model.fitting import config_metadata
@@ -32,7 +33,7 @@ from engine.train.distributed import World, compile_blocks, shard
 from engine.train.loop import LoopSettings
 from engine.train.pictures import decoded, psnr, strip
 from engine.train.supply import Supply
-from engine.train.teacher import LOOK_CLIPS, NEAR, STRIP_FRAMES, Weighting, training_codec
+from engine.train.teacher import LOOK_CLIPS, NEAR, STRIP_FRAMES, Weighting
 
 TIMESTEPS_KEY = "timesteps"  # in the metadata of a student's file, and of no teacher's
 RENOISING, SCORING, LEVELS = range(1, 4)  # the uses that one sample's noise has, beside its first
@@ -81,7 +82,7 @@ class Distill:
     """Self-Forcing with distribution matching. ``critic_steps`` of the critic to each of the student (0: no
     matching, regression alone); ``regression`` weighs the squared error to the true view; ``guidance`` is
     the real score's, over the camera. ``long_share`` of the steps begin after one to ``lead_windows``
-    windows of the student's own past.
+    windows of the student's own past: where a latent frame is a picture.
     """
 
     critic_steps: int = 4
@@ -159,7 +160,7 @@ class StudentTask:
 
     def __init__(self, settings: StudentSettings, world: World) -> None:
         self.settings, self.world = settings, world
-        self.codec = training_codec(model_config(settings.size), settings.codec).to(world.device)
+        self.codec = trained_codec(model_config(settings.size), settings.codec, world.device, torch.float32)
         found, self.shift = load_teacher_of(settings)
         self.teacher_config = found[1]
         model, began = found if settings.weights is None else _loaded(settings.weights, settings.size)
@@ -229,6 +230,7 @@ class StudentTask:
         config, settings = self.config, self.settings
         return {
             **config_metadata(config),
+            **codec_metadata(settings.codec),
             "layout": "trained",
             TIMESTEPS_KEY: " ".join(f"{timestep:g}" for timestep in config.timesteps),
             SHIFT_KEY: str(config.shift),

@@ -31,12 +31,11 @@ from engine.diffusion.teacher import (
 from engine.engines.base import Progress
 from engine.errors import ConfigError
 from engine.frames import Pixels
-from engine.model.codec import Codec
-from engine.model.codecs import make_codec
+from engine.model.codecs import codec_metadata, trained_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 from engine.model.fitting import config_metadata
-from engine.model.weights import load_codec, load_transformer
+from engine.model.weights import load_transformer
 from engine.train.batches import Collator, Dropped, TeacherBatch
 from engine.train.clips import TRAIN, ClipSettings, Example
 from engine.train.distributed import World, compile_blocks, joined_world, shard
@@ -147,10 +146,11 @@ class TeacherTask:
 
     def __init__(self, settings: TeacherSettings, world: World) -> None:
         self._settings, self._world = settings, world
-        self._codec = training_codec(model_config(settings.size), settings.codec).to(world.device)
+        self._codec = trained_codec(model_config(settings.size), settings.codec, world.device, torch.float32)
         self._model, self._config = _model(settings, world.device)
         metadata = {
             **config_metadata(self._config),
+            **codec_metadata(settings.codec),
             "layout": "trained",
             VARIANT_KEY: settings.variant,
             SHIFT_KEY: str(settings.shift),
@@ -267,17 +267,3 @@ def _model(settings: TeacherSettings, device: torch.device) -> tuple[PairTransfo
         parameter.requires_grad_(any(part in name for part in TRAINABLE[settings.trainable]))
     model.checkpointing = settings.checkpointing
     return model.to(device).train(), config
-
-
-def training_codec(config: ModelConfig, weights: str | None) -> Codec:
-    """Of these weights; pixels need none."""
-    if weights is not None:
-        codec = load_codec(weights, "cpu", torch.float32)
-    elif config.codec == "pixel":
-        codec = make_codec(config)
-    else:
-        raise ConfigError(
-            f"{config.name} is trained on latents: name the VAE's weights with --codec, imported by "
-            "`weights import` (Wan2.1's VAE or TAEHV)"
-        )
-    return codec.eval().requires_grad_(False)

@@ -16,9 +16,11 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from plugin import cli
 from plugin.bench import free_port
 from plugin.cli import EXAMPLE, app
 from plugin.config import MemorySinkConfig, SessionConfig
+from plugin.session import engine_settings
 from plugin.strict_yaml import load
 
 README = EXAMPLE.parents[1] / "README.md"
@@ -95,6 +97,16 @@ def test_a_mistake_is_answered_with_one_paragraph(arguments: list[str], words: l
     assert len(said) < 700
     for word in words:
         assert word in said
+
+
+def test_the_students_flags_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[SessionConfig] = []
+    monkeypatch.setattr(cli, "_go_on_air", lambda config, verbose: started.append(config))
+    flags = ["--model", "wan-1.3b", "--weights", "student", "--codec", "vae"]
+    result = CliRunner().invoke(app, ["run", "--source", "pattern", *flags])
+    assert result.exit_code == 0, result.output
+    settings = engine_settings(started[0])
+    assert (settings.model, settings.weights, settings.codec) == ("wan-1.3b", "student", "vae")
 
 
 def test_an_unknown_key_in_a_session_file_names_file_line_and_the_nearest_key(tmp_path: Path) -> None:

@@ -191,4 +191,4 @@ def _reprojection_psnr(
     assert inside.mean() > 0.4, "too little of the source is seen from the target to say anything"
     found = cv2.remap(target, x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC)
     error = (found.astype(float) - source)[inside]
-    return float(10 * np.log10(255**2 / np.mean(error**2)))
+    return float(10 * np.log10(255**2 / max(float(np.mean(error**2)), 1e-6)))

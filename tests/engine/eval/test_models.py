@@ -12,12 +12,15 @@ import torch
 from engine.camera.geometry import Pose
 from engine.diffusion.teacher import FRAMES_KEY, SHIFT_KEY, TRANSFORMERS, VARIANT_KEY
 from engine.engines.mini import WEIGHTS as MINI
+from engine.errors import WeightsError
 from engine.eval.cases import Shot
 from engine.eval.kept import KeptClips
 from engine.eval.methods import EngineMethod, Timing, _timing, render_timed
 from engine.eval.models import TeacherMethod, Weights, model_methods
-from engine.model.config import model_config
+from engine.model.codecs import codec_metadata
+from engine.model.config import SIZES, model_config
 from engine.model.fitting import config_metadata
+from engine.model.tiny_vae import TINY_VAES, TinyVAE
 from engine.model.weight_files import save_weights
 
 SIZE = (64, 48)  # twice the tiny model's
@@ -80,6 +83,37 @@ def test_a_prefix_model_is_also_measured_in_clips_as_long_as_it_was_trained_on(f
     assert not np.array_equal(in_clips, at_once)
 
 
+@pytest.mark.parametrize("variant", ["pair", None], ids=["teacher", "student"])
+def test_pictures_of_models_on_latents_go_through_a_trained_codec(
+    shot, tmp_path, monkeypatch, variant: str | None
+):
+    """The one that is asked for, or else the one that its file names; and never one of random weights."""
+    config = replace(
+        model_config("tiny"), codec="tiny-vae", latent_channels=4, stride=(4, 8, 8), chunk=1, size=SIZE
+    )
+    monkeypatch.setitem(SIZES, "tiny", config)
+    codecs = [tmp_path / f"codec{seed}.safetensors" for seed in range(2)]
+    for seed, path in enumerate(codecs):
+        torch.manual_seed(seed)
+        save_weights(path, TinyVAE(TINY_VAES["tiny"]).state_dict(), {})
+    metadata = config_metadata(config) | ({} if variant is None else {VARIANT_KEY: variant})
+    silent, telling = (Weights(path=tmp_path / f"{name}.safetensors") for name in ("silent", "telling"))
+    state = TRANSFORMERS["pair"](config).state_dict()
+    save_weights(silent.path, state, metadata)
+    save_weights(telling.path, state, metadata | codec_metadata(str(codecs[0])))
+
+    def made(file: Weights, codec: Path | None) -> np.ndarray:
+        (method,) = model_methods([file], 1, SIZE, None if codec is None else str(codec))
+        return np.stack(list(method.render(shot)))
+
+    first = made(silent, codecs[0])
+    assert np.array_equal(made(telling, None), first)
+    assert np.array_equal(made(telling, codecs[1]), made(silent, codecs[1]))
+    assert not np.array_equal(made(telling, codecs[1]), first)
+    with pytest.raises(WeightsError, match=r"silent\.safetensors works on latents.*--codec"):
+        made(silent, None)
+
+
 def test_the_mini_that_goes_on_air_is_measured_as_it_is_and_against_plain_enlarging(shot):
     on_air = [Weights(path=MINI)]
     (student,) = model_methods(on_air, 1, (112, 64))
@@ -118,6 +152,14 @@ def test_an_evaluation_that_was_stopped_does_not_make_its_clips_again(files, sho
     assert same == timing
     kept.forget()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_clips_through_another_codec_are_other_clips(files, tmp_path):
+    codecs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path in codecs:
+        save_weights(path, TinyVAE(TINY_VAES["tiny"]).state_dict(), {})
+    through = [None, *map(str, codecs)]
+    assert len({TeacherMethod("teacher", files["pair"], 1, codec).identity for codec in through}) == 3
 
 
 def test_clips_are_kept_apart_by_weights_steps_and_shot(files, shot, tmp_path):

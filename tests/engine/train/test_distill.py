@@ -12,16 +12,18 @@ from torch import Tensor
 from engine.diffusion.rollout import Stream, rollout
 from engine.diffusion.schedule import TIMESTEPS, Schedule, noised
 from engine.diffusion.teacher import Conditions, velocity_of
+from engine.errors import ConfigError
 from engine.model import weight_files
 from engine.model.config import SIZES
 from engine.model.dit import Memory, PairTransformer
 from engine.model.fitting import config_metadata
+from engine.model.tiny_vae import TINY_VAES, TinyVAE
 from engine.train.batches import SampleNoise, TeacherBatch
-from engine.train.distill import DistillTask, Turn
+from engine.train.distill import DistillTask, Turn, _check_autocast
 from engine.train.distributed import World
 from engine.train.loop import LoopSettings
 from engine.train.losses import distribution_matching_loss
-from engine.train.student import SCORING, Distill, chunks_of, recipe
+from engine.train.student import SCORING, Distill, StudentSettings, chunks_of, recipe
 
 TINY = SIZES["tiny"]
 ROWS, COLUMNS, FRAMES = 6, 8, 4
@@ -51,6 +53,16 @@ def task(tmp_path: Path) -> DistillTask:
         for parameter in task.scores.fake.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     return task
+
+
+def on_latents(task: DistillTask, folder: Path, monkeypatch: pytest.MonkeyPatch) -> StudentSettings:
+    """The task's settings behind a codec that folds four pictures into a latent frame, as Wan's does."""
+    config = replace(TINY, codec="tiny-vae", latent_channels=4, stride=(4, 8, 8), size=(32, 32))
+    monkeypatch.setitem(SIZES, "tiny", config)
+    codec, network = str(folder / "codec.safetensors"), str(folder / "latent.safetensors")
+    weight_files.save_weights(Path(codec), TinyVAE(TINY_VAES["tiny"]).state_dict(), {})
+    weight_files.save_weights(Path(network), PairTransformer(config).state_dict(), config_metadata(config))
+    return replace(task.settings, teacher=network, weights=network, codec=codec)
 
 
 def batch_of(frames: int) -> TeacherBatch:
@@ -160,6 +172,41 @@ def test_a_lead_is_lived_through_without_being_learnt_from(task: DistillTask) ->
     assert not found[:, :lead].any() and found[:, lead:].any()
 
 
+def test_a_students_file_names_the_codec_of_its_latents(
+    task: DistillTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "codec" not in task.metadata()
+    settings = on_latents(task, tmp_path, monkeypatch)
+    metadata = DistillTask(settings, Distill(), World(0, 1, torch.device("cpu"))).metadata()
+    assert metadata["codec"] == settings.codec
+
+
+def test_products_in_bfloat16_teach_the_same_weights_as_those_in_float32(
+    task: DistillTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although what has no gradients, the lead and the steps before the exit, is the first to use them."""
+    unroll(task, monkeypatch, Turn(1, TINY.window))
+    taught = []
+    for dtype in (torch.float32, torch.bfloat16):
+        task.world = World(0, 1, torch.device("cpu"), dtype)
+        task.model.zero_grad()
+        task.loss("model", batch_of(TINY.window + FRAMES))["loss"].backward()
+        taught.append(gradients(task.model))
+    plain, half = taught
+    assert plain.keys() == half.keys()
+    for name, gradient in plain.items():
+        likeness = torch.nn.functional.cosine_similarity(gradient.flatten(), half[name].flatten(), 0)
+        assert likeness > 0.9, name
+
+
+def test_a_lead_is_refused_where_a_clips_first_latent_frame_is_of_another_kind(
+    task: DistillTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = on_latents(task, tmp_path, monkeypatch)
+    with pytest.raises(ConfigError, match=r"--long-share 0\.25 .* 4 pictures.*leave --long-share out"):
+        DistillTask(settings, Distill(long_share=0.25), World(0, 1, torch.device("cpu")))
+
+
 def test_the_cache_is_written_from_the_clean_chunk_whatever_the_exit_step(task: DistillTask) -> None:
     batch = batch_of(TINY.chunk)
     (chunk,) = chunks_of(batch.conditions, batch.noise, TINY.chunk)
@@ -177,3 +224,10 @@ def test_the_cache_is_written_from_the_clean_chunk_whatever_the_exit_step(task: 
             torch.testing.assert_close(keys, own.keys)
             torch.testing.assert_close(values, own.values)
             assert not keys.requires_grad and not values.requires_grad
+
+
+def test_a_pytorch_that_would_lose_gradients_in_bfloat16_is_refused() -> None:
+    _check_autocast("2.13.0+cpu", torch.bfloat16)
+    _check_autocast("2.10.1", torch.float32)
+    with pytest.raises(ConfigError, match=r"2\.10\.1 loses gradients.*--precision fp32"):
+        _check_autocast("2.10.1", torch.bfloat16)

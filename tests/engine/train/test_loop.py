@@ -1,5 +1,6 @@
 """The loop on a task that is a formula."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ class Duel:
         }
         self.seen: list[list[int]] = []
         self.interrupt_at = -1
+        self.broken: frozenset[int] = frozenset()
         self.looked: list[float] = []
 
     def part_at(self, step: int) -> str:
@@ -45,6 +47,8 @@ class Duel:
             yield some
 
     def loss(self, part: str, batch: list[int]) -> dict[str, Tensor]:
+        if batch[0] // 2 in self.broken:
+            return {"loss": self.leader.weight.sum() * self.follower.weight.sum() * torch.inf}
         if part == "leader":
             return {"loss": (self.leader.weight - torch.tensor(batch).float().mean()).square().mean()}
         return {"loss": (self.follower.weight - self.leader.weight.detach()).square().mean()}
@@ -114,6 +118,26 @@ def test_two_checkpoints_are_kept_and_a_half_written_one_is_not_taken(settings: 
     assert [path.name for path in checkpoints(folder)] == ["step-00000008", "step-00000009"]
     (folder / "step-00000010.partial").mkdir()
     assert Run(Duel(), settings, ALONE).step == 9
+
+
+def test_gradients_that_are_not_finite_change_nothing_and_are_counted(settings: LoopSettings) -> None:
+    task = Duel()
+    task.broken = frozenset({3})
+    run = Run(task, settings, ALONE)
+    run.train(silent)
+    told = [json.loads(line) for line in (settings.out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["leader/skipped"] for row in told if "leader/skipped" in row] == [0, 1, 0]
+    leader = run._parts["leader"]
+    assert leader.updates == 2
+    assert all(tensor.isfinite().all() for tensor in leader.tensors().values())
+
+
+def test_a_run_without_sound_gradients_ends_and_says_at_which_step(settings: LoopSettings) -> None:
+    task = Duel()
+    task.broken = frozenset(range(3, 1000))
+    with pytest.raises(ConfigError, match=r"step 33: .* of follower were not finite in 20 .*--learning-rate"):
+        Run(task, replace(settings, steps=100), ALONE).train(silent)
+    assert task.leader.weight.isfinite() and task.follower.weight.isfinite()
 
 
 def test_a_batch_that_does_not_split_is_refused(settings: LoopSettings) -> None:

@@ -10,7 +10,9 @@ import torch
 
 from engine.diffusion.teacher import load_teacher
 from engine.errors import ConfigError, DataError, WeightsError
-from engine.model.weight_files import open_weights
+from engine.model.config import SIZES
+from engine.model.tiny_vae import TINY_VAES, TinyVAE
+from engine.model.weight_files import open_weights, save_weights
 from engine.train.checkpoint import checkpoints
 from engine.train.teacher import TeacherSettings, train_teacher
 
@@ -46,7 +48,7 @@ def test_a_run_lowers_the_loss_and_leaves_all_that_is_promised(settings: Teacher
     _, config = load_teacher(out / "model.safetensors", "cpu", torch.float32)
     assert config.name == "tiny"
     told = open_weights(out / "model.safetensors").metadata
-    assert told["variant"] == "pair" and told["steps"] == "60"
+    assert told["variant"] == "pair" and told["steps"] == "60" and "codec" not in told
 
 
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
@@ -134,6 +136,18 @@ def test_a_run_may_begin_with_weights_and_change_some_of_them_only(
     assert changed == {"plucker.embedding.weight", "plucker.embedding.bias", "stream_embedding"}
 
 
+def test_a_file_trained_on_latents_names_their_codec(
+    settings: TeacherSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vae = TINY_VAES["tiny"]
+    on_latents = replace(SIZES["tiny"], codec="tiny-vae", latent_channels=4, stride=(4, 8, 8), size=(32, 32))
+    monkeypatch.setitem(SIZES, "tiny", on_latents)
+    codec = tmp_path / "codec.safetensors"
+    save_weights(codec, TinyVAE(vae).state_dict(), {})
+    run(replace(settings, codec=str(codec), frames=3), steps=1)
+    assert open_weights(settings.loop.out / "model.safetensors").metadata["codec"] == str(codec)
+
+
 def test_a_size_on_latents_asks_for_its_codec(settings: TeacherSettings) -> None:
-    with pytest.raises(ConfigError, match=r"wan-1\.3b is trained on latents.*--codec"):
+    with pytest.raises(WeightsError, match=r"wan-1\.3b works on latents.*--codec"):
         run(replace(settings, size="wan-1.3b"))

@@ -238,8 +238,8 @@ class StudentTask:
             "window": str(config.window),
             "attention_sink": str(config.attention_sink),
             "stage": type(settings.how).__name__.lower(),
-            "teacher": settings.teacher,
-            "data": str(settings.data),
+            "teacher": Path(settings.teacher).name,
+            "data": settings.data.name,
             FRAMES_KEY: str(settings.frames),
         }
 

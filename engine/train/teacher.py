@@ -154,7 +154,7 @@ class TeacherTask:
             "layout": "trained",
             VARIANT_KEY: settings.variant,
             SHIFT_KEY: str(settings.shift),
-            "data": str(settings.data),
+            "data": settings.data.name,
             FRAMES_KEY: str(settings.frames),
         }
         self.parts: Mapping[str, Part] = {

@@ -37,8 +37,8 @@ DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
 NEXT = np.ones((3, 3), np.uint8)
-WIDER = np.ones((5, 5), np.uint8)
-BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+WIDER = np.ones((5, 5), np.uint8)  # the soft edge of what hides as well, which would stay behind as an outline
+BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))  # so near, what the matte missed may stand
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
 FADE = 0.4  # share of the new fill in the old one: fills never jump
@@ -257,7 +257,7 @@ class Background:
 
 
 def _seen_beside(hides: Mask) -> Mask:
-    """Where nothing hides, but for a cell or two beside it, where what the matte missed may stand."""
+    """Where nothing hides, nor right beside."""
     return np.asarray(cv2.erode(_white(~hides), BESIDE) > 0)
 
 

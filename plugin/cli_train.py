@@ -282,9 +282,10 @@ def depth(
         Path | None, typer.Option(help="Pictures without people, to set people before.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Of this process.", min=1)] = 1,
+    precision: Products = None,
     seed: Seed = 0,
 ) -> None:
-    """Train the network that gives the live path its depth and matte."""
+    """Train the network that gives the live path its depth and matte; it begins with EfficientNet-Lite0."""
     from engine.train.depth import DepthSettings, train_depth
 
     settings = DepthSettings(
@@ -297,6 +298,7 @@ def depth(
         photos=photos,
         threads=threads,
         seed=seed,
+        **_given(precision=precision),
     )
     with told() as progress:
         scores = train_depth(settings, progress)

@@ -39,7 +39,7 @@ from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
 from engine.model.weights import Checkpoint, read_weights
 from engine.train.batches import Collator, Dropped
-from engine.train.clips import HELDOUT, ClipSettings, Example, hints_of, matrix
+from engine.train.clips import HELDOUT, ClipSettings, Example, at_size, hints_of, matrix
 
 SEED = 0
 UNLIMITED_MS = 1e9  # of budget: what is measured is the student at its best
@@ -257,9 +257,18 @@ def _example(shot: Shot, config: ModelConfig) -> Example:
     source's lens and the subject's distance are those of the beginning, as for the engines.
     """
     frames = len(shot)
-    lenses = [shot.lenses[0].scaled(*config.size)] * frames
+    settings = ClipSettings(
+        data=Path(),
+        split=HELDOUT,
+        size=config.size,
+        frames=frames,
+        stride=1,
+        seed=SEED,
+        hints=bool(config.hint_channels),
+    )
+    lenses = [shot.lenses[0].scaled(*settings.read_size)] * frames
     targets = [lens.zoomed(pose.zoom) for lens, pose in zip(lenses, shot.poses, strict=True)]
-    source = np.stack([resized(frame, config.size) for frame in shot.source])
+    source = np.stack([resized(frame, settings.read_size) for frame in shot.source])
     clip = Clip(
         source=source,
         target=source,
@@ -272,12 +281,12 @@ def _example(shot: Shot, config: ModelConfig) -> Example:
         scene=Path(),
         plan=straight(0, 0, 0, frames, 1),
     )
-    settings = ClipSettings(data=Path(), split=HELDOUT, size=config.size, frames=frames, stride=1, seed=SEED)
-    hints, seen = hints_of(settings, clip, 0) if config.hint_channels else (None, None)
+    hints, seen = hints_of(settings, clip, 0) if settings.hints else (None, None)
+    small = at_size(source, config.size)
     return Example(
         index=0,
-        source=source,
-        target=source,
+        source=small,
+        target=small,
         poses=np.stack([matrix(pose) for pose in clip.poses]),
         lenses=np.array([layout.normalised(lens) for lens in targets], np.float32),
         hints=hints,

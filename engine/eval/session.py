@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from engine.data.decode import Size
-from engine.errors import EngineError
+from engine.errors import ConfigError, EngineError
 from engine.eval.baselines import BASELINES, ORACLES, depth_engine
 from engine.eval.evaluate import Report, evaluate
 from engine.eval.footage import measure_footage
@@ -26,11 +27,20 @@ LARGE_WIDTH = 480  # from here on, pictures are costly to look at
 LARGE_PACE = Pace(psnr=4, look=27, vgg=81, camera=16)
 CLIPS = ".clips"  # beside the report, until it is there
 FOOTAGE_SHARE = 0.1  # of the progress
+CASES = {  # of what can be left out, in the protocol
+    "loop": "loop_cases",
+    "identity": "identity_cases",
+    "length": "length_cases",
+    "drift": "drift_cases",
+    "steps": "step_cases",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """``weights``: files, or label=file. ``codec``: for those on latents. ``footage``: recordings."""
+    """``weights``: files, or label=file. ``codec``: for those on latents. ``footage``: recordings.
+    ``frames``: of each clip. ``without``: the tests, as in ``CASES``, that are left out.
+    """
 
     data: Path
     weights: tuple[str, ...] = ()
@@ -39,11 +49,18 @@ class Request:
     size: Size
     scenes: int
     pairs: int
+    frames: int = 81
+    without: tuple[str, ...] = ()
     teacher_steps: int
     seed: int = 0
     quick: bool = False
     json_path: Path | None = None
     report: Path | None = None
+
+    def __post_init__(self) -> None:
+        if strangers := sorted(set(self.without) - set(CASES)):
+            known = ", ".join(CASES)
+            raise ConfigError(f"no test is called {strangers[0]!r}: what can be left out is {known}")
 
 
 def run(request: Request, report: Report) -> Results:
@@ -96,7 +113,10 @@ def protocol_of(request: Request) -> Protocol:
         seed=request.seed,
         scenes=request.scenes,
         pairs=request.pairs,
+        frames=request.frames,
     )
     if request.size[0] >= LARGE_WIDTH:
         protocol = replace(protocol, pace=LARGE_PACE, drift_to=2000)
-    return protocol.quick() if request.quick else protocol
+    protocol = protocol.quick() if request.quick else protocol
+    left_out: dict[str, Any] = {CASES[test]: 0 for test in request.without}
+    return replace(protocol, **left_out)

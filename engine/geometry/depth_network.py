@@ -1,9 +1,10 @@
 """A small network from one picture to depth, a person's matte, and how sure it is of the depth.
 
-A U-Net of plain 3×3 convolutions, which one core multiplies at nearly its peak, where depthwise ones wait
-for memory; between encoder and decoder a few transformer layers see the whole picture at 1/32 of its size,
-so that a floor at the bottom can say how far the wall behind a head is. Batch normalisation melts into the
-convolutions for inference.
+A U-Net. Its encoder is EfficientNet-Lite0's (Tan and Le 2019; Google's variant without squeezing and with
+ReLU6), so that it can begin with what a million photographs taught that one: rendered rooms alone teach a
+network rendered rooms. Between encoder and decoder a few transformer layers see the whole picture at 1/32
+of its size, so that a floor at the bottom can say how far the wall behind a head is. Batch normalisation
+melts into the convolutions for inference.
 
 Depth is the logarithm of inverse depth, for a lens of ``CANONICAL_FOCAL`` (Metric3D, Yin et al. 2023,
 section 3.1: without a common focal length, near and zoomed-in look the same). Its absolute scale is a guess:
@@ -29,25 +30,41 @@ SURE_WITHIN = math.log(1.25)  # confidence is the chance that log depth is off b
 FIRST_GUESS = math.log(1 / 3.0)  # log 1/m: three metres, where presenters are
 LOG_SCALE_RANGE = (-5.0, 1.0)
 OUTPUTS = 3
+MEAN, DEVIATION = 127 / 255, 128 / 255  # of the pictures that EfficientNet-Lite0 has learnt from
 REDUCTION = 32  # the context's cells; width and height are multiples of it
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """So many inverted residual blocks, of which the first has the stride; each is ``expansion`` times as
+    wide within."""
+
+    expansion: int
+    channels: int
+    kernel: int
+    stride: int
+    blocks: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthConfig:
-    """``widths`` and ``blocks`` are the encoder's channels and residual blocks at 1/2, 1/4, 1/8 and 1/16;
+    """``stem`` is the channels of the first convolution, at 1/2; the strides of ``stages`` lead to 1/32.
     ``decoder`` is the decoder's channels at 1/2, 1/4, 1/8 and 1/16."""
 
     size: tuple[int, int]  # width, height
-    widths: tuple[int, int, int, int]
-    blocks: tuple[int, int, int, int]
+    stem: int
+    stages: tuple[Stage, ...]
     decoder: tuple[int, int, int, int]
     context_width: int
     context_layers: int
     context_heads: int
+    pretrained: bool = False  # training begins with EfficientNet-Lite0's encoder
 
     def __post_init__(self) -> None:
         if any(side <= 0 or side % REDUCTION for side in self.size):
             raise ValueError(f"width and height are positive multiples of {REDUCTION}, not {self.size}")
+        if 2 * math.prod(stage.stride for stage in self.stages) != REDUCTION:
+            raise ValueError(f"the strides of the stem and the stages lead to 1/{REDUCTION}")
         if self.context_width % self.context_heads:
             raise ValueError(f"{self.context_width} channels do not split into {self.context_heads} heads")
 
@@ -55,8 +72,8 @@ class DepthConfig:
 SIZES = {
     "tiny": DepthConfig(
         size=(64, 32),
-        widths=(8, 8, 16, 16),
-        blocks=(0, 0, 1, 1),
+        stem=8,
+        stages=(Stage(1, 8, 3, 1, 1), *(Stage(2, 8, 3, 2, 1) for _ in range(4))),
         decoder=(8, 8, 16, 16),
         context_width=16,
         context_layers=1,
@@ -64,12 +81,20 @@ SIZES = {
     ),
     "small": DepthConfig(
         size=(224, 128),
-        widths=(16, 32, 64, 128),
-        blocks=(0, 1, 2, 2),
-        decoder=(16, 24, 48, 96),
+        stem=32,
+        stages=(
+            Stage(1, 16, 3, 1, 1),
+            Stage(6, 24, 3, 2, 2),
+            Stage(6, 40, 5, 2, 2),
+            Stage(6, 80, 3, 2, 3),
+            Stage(6, 112, 5, 1, 3),
+            Stage(6, 192, 5, 2, 2),  # of EfficientNet-Lite0's four blocks
+        ),
+        decoder=(24, 32, 64, 96),
         context_width=160,
         context_layers=3,
         context_heads=5,
+        pretrained=True,
     ),
 }
 
@@ -90,17 +115,9 @@ class DepthNetwork(nn.Module):
         super().__init__()
         width, height = config.size
         self.size = config.size
-        incoming = (3, *config.widths[:-1])
-        self.down = nn.ModuleList(
-            convolution(before, after, stride=2)
-            for before, after in zip(incoming, config.widths, strict=True)
-        )
-        self.encoder = nn.ModuleList(
-            nn.Sequential(*(Residual(channels) for _ in range(blocks)))
-            for channels, blocks in zip(config.widths, config.blocks, strict=True)
-        )
+        self.encoder = Encoder(config)
         self.context = Context(
-            config.widths[-1],
+            config.stages[-1].channels,
             config.context_width,
             (height // REDUCTION, width // REDUCTION),
             config.context_layers,
@@ -109,17 +126,13 @@ class DepthNetwork(nn.Module):
         deeper = (*config.decoder[1:], config.context_width)
         self.decoder = nn.ModuleList(
             Fusion(below, skip, channels)
-            for below, skip, channels in zip(deeper, config.widths, config.decoder, strict=True)
+            for below, skip, channels in zip(deeper, self.encoder.widths, config.decoder, strict=True)
         )
         self.head = nn.Conv2d(config.decoder[0], OUTPUTS * 4, 3, padding=1)
         nn.init.normal_(self.head.weight, std=1e-2)
 
     def forward(self, images: Tensor) -> DepthMaps:
-        x = (images - 0.5) * 4.0
-        skips = []
-        for down, blocks in zip(self.down, self.encoder, strict=True):
-            x = blocks(down(x))
-            skips.append(x)
+        *skips, x = self.encoder((images - MEAN) / DEVIATION)
         x = self.context(x)
         for fusion, skip in zip(reversed(self.decoder), reversed(skips), strict=True):
             x = fusion(x, skip)
@@ -156,10 +169,10 @@ def folded(network: DepthNetwork) -> DepthNetwork:
 class Convolution(nn.Module):
     """A convolution without bias, and its normalisation."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(after)
+        self.conv = nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(after, eps=1e-3)
         self._is_folded = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -172,35 +185,77 @@ class Convolution(nn.Module):
         self._is_folded = True
 
 
-def convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(Convolution(before, after, stride), nn.ReLU())
+class Depthwise(Convolution):
+    """Each channel by itself: memory is what it waits for, so half precision wins nothing, and on the way
+    back PyTorch has no fast one on processors."""
 
-
-class Residual(nn.Module):
-    """Two convolutions beside the identity (He et al. 2016)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = convolution(channels, channels)
-        self.second = Convolution(channels, channels, 1)
-        nn.init.zeros_(self.second.norm.weight)
+    def __init__(self, channels: int, kernel: int, stride: int) -> None:
+        super().__init__(channels, channels, kernel, stride, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
+class Encoder(nn.Module):
+    """Pictures N 3 H W → features at 1/2, 1/4, 1/8, 1/16 and 1/32 of their size, ``widths`` channels each."""
+
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        self.stem = Convolution(3, config.stem, stride=2)
+        before = config.stem
+        stages = []
+        for stage in config.stages:
+            blocks = []
+            for index in range(stage.blocks):
+                stride = stage.stride if index == 0 else 1
+                blocks.append(InvertedResidual(before, stage.channels, stage.expansion, stage.kernel, stride))
+                before = stage.channels
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        halves = [index - 1 for index, stage in enumerate(config.stages) if stage.stride == 2]
+        self._kept = {*halves, len(config.stages) - 1}  # the last stage of each size
+        self.widths = [config.stages[index].channels for index in halves]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = F.relu6(self.stem(x))
+        features = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self._kept:
+                features.append(x)
+        return features
+
+
+class InvertedResidual(nn.Module):
+    """Wide, each channel by itself, narrow (MobileNetV2, Sandler et al. 2018, section 3.3)."""
+
+    def __init__(self, before: int, after: int, expansion: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        inner = before * expansion
+        self.expand = Convolution(before, inner, 1) if expansion > 1 else None
+        self.depthwise = Depthwise(inner, kernel, stride)
+        self.project = Convolution(inner, after, 1)
+        self._is_residual = stride == 1 and before == after
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = x if self.expand is None else F.relu6(self.expand(x))
+        y: Tensor = self.project(F.relu6(self.depthwise(inner)))
+        return x + y if self._is_residual else y
 
 
 class Context(nn.Module):
-    """N C H W → halved, mixed over the whole picture → N D H/2 W/2."""
+    """N C H W, mixed over the whole picture → N D H W."""
 
     def __init__(self, before: int, width: int, cells: tuple[int, int], layers: int, heads: int) -> None:
         super().__init__()
-        self.down = Convolution(before, width, 2)
+        self.enter = Convolution(before, width, 1)
         self.position = nn.Parameter(torch.randn(1, cells[0] * cells[1], width) * 0.02)
         self.layers = nn.ModuleList(TokenMixer(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.down(x)
+        x = self.enter(x)
         n, channels, height, width = x.shape
         tokens = x.flatten(2).transpose(1, 2) + self.position
         for layer in self.layers:
@@ -243,9 +298,8 @@ class Fusion(nn.Module):
         super().__init__()
         self.below = nn.Conv2d(below, channels, 1)
         self.skip = nn.Conv2d(skip, channels, 1)
-        self.mix = convolution(channels, channels)
+        self.mix = Convolution(channels, channels)
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:
         doubled = F.interpolate(self.below(below), scale_factor=2, mode="nearest")
-        mixed: Tensor = self.mix(F.relu(doubled + self.skip(skip)))
-        return mixed
+        return F.relu(self.mix(F.relu(doubled + self.skip(skip))))

@@ -23,6 +23,7 @@ from engine.camera.geometry import Pose
 from engine.data import layout
 from engine.data.augment import Augmentation
 from engine.data.pairs import Clip, PairDataset
+from engine.geometry.pictures import Size, shrunk
 from engine.train.scenes import SceneList
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 TRAIN, HELDOUT = "train", "heldout"
 HINTS = 2  # warped by rotation and focal length, warped by depth
+DRAWN = 2  # times the model's width and height, where hints are drawn: live it is the show's size
 
 AUGMENTATION = Augmentation(noise=3.0, blur_px=0.4, compression_share=0.3)
 
@@ -45,13 +47,13 @@ DATASETS = 8  # of different settings, that stay open
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSettings:
-    """Shares and ``typical_move`` are :class:`PairDataset`'s. ``scenes`` is a :class:`SceneList`'s file;
-    None: all that are there now.
+    """``size`` is the model's. Shares and ``typical_move`` are :class:`PairDataset`'s. ``scenes`` is a
+    :class:`SceneList`'s file; None: all that are there now.
     """
 
     data: Path
     split: str
-    size: tuple[int, int]
+    size: Size
     frames: int
     stride: int
     seed: int
@@ -62,6 +64,12 @@ class ClipSettings:
     hints: bool = True
     estimated_depth: bool = True
     scenes: Path | None = None
+
+    @property
+    def read_size(self) -> Size:
+        """At which pictures are read: with hints, the size at which those are drawn."""
+        width, height = self.size
+        return (DRAWN * width, DRAWN * height) if self.hints else self.size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -91,8 +99,8 @@ def example(settings: ClipSettings, index: int, scene_count: int | None = None) 
     hints, seen = hints_of(settings, clip, index) if settings.hints else (None, None)
     return Example(
         index=index,
-        source=clip.source,
-        target=clip.target,
+        source=at_size(clip.source, settings.size),
+        target=at_size(clip.target, settings.size),
         poses=np.stack([matrix(pose) for pose in clip.poses]),
         lenses=np.array([layout.normalised(lens) for lens in clip.target_intrinsics], np.float32),
         hints=hints,
@@ -104,20 +112,28 @@ def matrix(pose: Pose) -> NDArray[np.float32]:
     return np.column_stack([pose.matrix(), pose.translation]).astype(np.float32)
 
 
+def at_size(pictures: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """T H W 3 at ``size``, averaged as live."""
+    return np.stack([shrunk(picture, size) for picture in pictures])
+
+
 def hints_of(settings: ClipSettings, clip: Clip, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """By the code and in the order of live use, from the clip's first frame on: T K H W 3 and T H W."""
+    """By the code and in the order of live use, from the first frame of a ``clip`` of the settings'
+    ``read_size`` on: T K H W 3 and T H W at the model's.
+    """
     from engine.engines.depth import Scene
     from engine.geometry.hints import hints_of_view
 
-    scene = Scene(settings.size, _depth_of(settings, clip, index))
+    scene = Scene(settings.read_size, _depth_of(settings, clip, index))
     scene.reset()
     hints, seen = [], []
     for frame, lens, pose, distance_m in zip(
         clip.source, clip.source_intrinsics, clip.poses, clip.subject_distance_m, strict=True
     ):
         scene.take(frame, float(distance_m))
-        view = scene.draw_seen(lens, pose)
-        made = hints_of_view(frame, view[..., :3], view[..., 3] / np.float32(255), lens, pose)
+        view = shrunk(scene.draw_seen(lens, pose), settings.size)
+        small, small_lens = shrunk(frame, settings.size), lens.scaled(*settings.size)
+        made = hints_of_view(small, view[..., :3], view[..., 3] / np.float32(255), small_lens, pose)
         hints.append(np.stack([made.rotated, made.warped]))
         seen.append(view[..., 3].copy())
     return np.stack(hints), np.stack(seen)
@@ -125,7 +141,7 @@ def hints_of(settings: ClipSettings, clip: Clip, index: int) -> tuple[NDArray[np
 
 def _depth_of(settings: ClipSettings, clip: Clip, index: int) -> Estimator:
     if clip.source_inverse_depth is None:
-        return _estimator(settings.size)
+        return _estimator(settings.read_size)
     assert clip.source_matte is not None
     return _Told(
         spoiled_truth(clip.source_inverse_depth, index),
@@ -156,7 +172,7 @@ class _Told:
 
 
 @lru_cache(1)
-def _estimator(size: tuple[int, int]) -> DepthEstimator:
+def _estimator(size: Size) -> DepthEstimator:
     from engine.geometry.depth_estimator import DepthEstimator
 
     return DepthEstimator(*size)
@@ -179,7 +195,7 @@ def _dataset(settings: ClipSettings, scene_count: int | None) -> PairDataset:
     return PairDataset(
         settings.data,
         settings.split,
-        settings.size,
+        settings.read_size,
         settings.frames,
         settings.stride,
         settings.seed,

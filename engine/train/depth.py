@@ -10,6 +10,7 @@ Knows nothing of how scenes are rendered or what the losses mean.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -26,13 +27,15 @@ from torch import Tensor
 
 from engine.errors import DataError, WeightsError
 from engine.frames import Pixels
-from engine.geometry.depth_network import CANONICAL_FOCAL, SIZES, DepthNetwork
+from engine.geometry.depth_network import CANONICAL_FOCAL, SIZES, DepthMaps, DepthNetwork
 from engine.model.weight_files import open_weights, save_weights
 from engine.train.depth_augment import Example, augmented
 from engine.train.depth_data import BlockPlan, Views, depth_scenes, held_out_pairs, read_block
 from engine.train.depth_export import export_onnx, write_card
 from engine.train.depth_losses import Truth, depth_losses, total
+from engine.train.depth_pretrained import begin_with_photographs
 from engine.train.depth_validation import DepthScores, score
+from engine.train.distributed import Precision, fast_precision
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
 
@@ -43,6 +46,7 @@ CAMERAS_JUDGED = 2  # of each held-out scene
 PAIRS_JUDGED = 4  # of each such camera
 LARGEST_GRADIENT = 1.0
 WEIGHT_DECAY = 0.02
+ENCODER_RATE = 0.3  # of the learning rate: it has learnt already
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +68,7 @@ class DepthSettings:
     validate_every: int = 1000
     validation_scenes: int = 40
     threads: int = 1
+    precision: Precision = field(default_factory=fast_precision)
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -151,6 +156,7 @@ class DepthRun:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = DepthNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._frozen = begin_with_photographs(self.network) if config.pretrained else []
         self.average = DepthNetwork(config)
         self.average.load_state_dict(self.network.state_dict())
         self._optimiser = torch.optim.AdamW(_groups(self.network), lr=settings.learning_rate)
@@ -197,10 +203,14 @@ class DepthRun:
     def learn(self, batch: list[Example]) -> dict[str, float]:
         """One step; every loss, and their weighted sum as ``total``."""
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(self._settings, self.step)
+            group["lr"] = learning_rate(self._settings, self.step) * group["times"]
         images, truth = tensors(batch)
         self.network.train()
-        losses = depth_losses(self.network(images), truth)
+        for module in self._frozen:
+            module.eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._settings.precision == "bf16"):
+            maps = self.network(images)
+        losses = depth_losses(DepthMaps(*(part.float() for part in maps)), truth)
         whole = total(losses)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(whole)
@@ -348,12 +358,18 @@ class _Log:
 
 
 def _groups(network: DepthNetwork) -> list[dict[str, Any]]:
-    """Weights are drawn to zero; offsets and scales are not."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """Weights are drawn to zero; offsets and scales are not. ``times`` is of the learning rate."""
+    encoder = {id(p) for p in network.encoder.parameters()}
+    groups = []
+    for is_encoder, is_weight in itertools.product((False, True), repeat=2):
+        parameters = [
+            p
+            for p in network.parameters()
+            if p.requires_grad and (id(p) in encoder) is is_encoder and (p.ndim > 1) is is_weight
+        ]
+        decay, times = WEIGHT_DECAY if is_weight else 0.0, ENCODER_RATE if is_encoder else 1.0
+        groups.append({"params": parameters, "weight_decay": decay, "times": times})
+    return groups
 
 
 def _clock(seconds: float) -> str:

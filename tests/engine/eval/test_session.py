@@ -75,3 +75,15 @@ def test_large_pictures_are_looked_at_less_often():
     )
     assert small.pace.psnr < large.pace.psnr
     assert small.drift_to == 10_000
+
+
+def test_tests_can_be_left_out_and_clips_be_shorter():
+    request = Request(data=None, size=(112, 64), scenes=1, pairs=1, teacher_steps=1)
+    short = protocol_of(session.replace(request, frames=33, without=("drift", "length")))
+    assert (short.frames, short.drift_cases, short.length_cases) == (33, 0, 0)
+    assert short.loop_cases == protocol_of(request).loop_cases > 0
+
+
+def test_a_test_that_is_none_is_named(command, data):
+    with pytest.raises(ConfigError, match="'taste': what can be left out is loop, identity"):
+        command("--data", data, "--without", "taste")

@@ -21,6 +21,7 @@ from engine.train.depth_augment import augmented, canonical, cropped, on_photo, 
 from engine.train.depth_data import BlockPlan, Views, depth_scenes, read_pairs
 from engine.train.depth_export import disagreement, export_onnx
 from engine.train.depth_losses import Truth, depth_losses
+from engine.train.depth_pretrained import FROZEN_STAGES
 
 WIDTH, HEIGHT = 64, 32
 FRAMES = 6
@@ -286,3 +287,19 @@ def test_an_unreadable_photo_is_named(tmp_path):
     (tmp_path / "wall.jpg").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"wall\.jpg"):
         read_photos(tmp_path)
+
+
+def test_the_encoder_begins_with_all_that_photographs_taught_and_keeps_its_first_stages(data, tmp_path):
+    run = DepthRun(settings(data, tmp_path, size="small", batch=1))
+    encoder = run.network.encoder
+    fresh = DepthNetwork(SIZES["small"]).encoder.state_dict()
+    for name, tensor in encoder.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert not torch.equal(tensor, fresh[name]), f"{name} was not filled"
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    run.learn(next(iter(run.batches([], QUIET))))
+    kept = tuple(f"{part}." for part in ("stem", *(f"stages.{n}" for n in range(FROZEN_STAGES))))
+    changed = {name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not [name for name in changed if name.startswith(kept)]
+    last = len(encoder.stages) - 1
+    assert {f"stages.{last}.0.project.conv.weight", f"stages.{last}.0.project.norm.running_mean"} <= changed

@@ -25,6 +25,7 @@ from plugin.config import (
     SourceConfig,
     WebConfig,
 )
+from plugin.engine_host import EngineStatus
 from plugin.latency import quantiles
 from plugin.session import Session
 from plugin.sources.factory import make_source
@@ -60,7 +61,7 @@ def run_demo(
         say(f"The clip {clip.name} is on its way through the {engine.name} engine; watch it at {page}")
         opened(page)
         wait_until_live(session)
-        presets, photon_ms, levels = _play_cues(session, config.osc.port, say)
+        presets, photon_ms, looks = _play_cues(session, config.osc.port, say)
         state = session.state(session.clock.now())
         latency = session.latency.quantiles_ms(0.5, 0.95)
     sent = session.pacer.status()
@@ -69,8 +70,8 @@ def run_demo(
         "frames_out": sent.sent,
         "output_fps": round(sent.fps, 2),
         "engine": engine.name,
-        "engine_fps": round(float(state["engine"]["fps"]), 2),  # type: ignore[index]
-        "engine_levels": {level: round(share, 2) for level, share in levels.items()},
+        "engine_fps": quantiles([look.fps for look in looks], 0.05, 0.5),
+        "engine_levels": _shares([look.detail or look.state for look in looks]),
         "control_to_photon_ms": quantiles(photon_ms, 0.5, 0.95),
         "glass_to_glass_ms": latency,
         "dropped": state["drops"],
@@ -98,34 +99,37 @@ def preferred_port(port: int, kind: socket.SocketKind) -> int:
             return free_port(kind)
 
 
-def _play_cues(session: Session, port: int, say: Say) -> tuple[list[str], list[float], dict[str, float]]:
-    """Fires the cues at their times; returns the presets that ran, each one's delay in ms, and how well the
-    engine rendered, in its own words, with the share of the time.
+def _play_cues(session: Session, port: int, say: Say) -> tuple[list[str], list[float], list[EngineStatus]]:
+    """Fires the cues at their times; returns the presets that ran, each one's delay in ms, and looks at the
+    engine, ``LOOK_EVERY_S`` apart.
     """
     start = session.clock.now()
     fired = []
     sent_s = []
-    levels: Counter[str] = Counter()
+    looks: list[EngineStatus] = []
     for at_s, preset, duration_s in CUES:
-        levels += _levels_until(start + at_s, session)
+        looks += _looks_until(start + at_s, session)
         say(f"{at_s:5.1f} s  /realcam/preset/{preset}/go {duration_s}")
         sent_s.append(session.clock.now())
         send_osc(port, f"/realcam/preset/{preset}/go", 1.0, duration_s)
         time.sleep(0.3)
         if session.state(session.clock.now())["preset"] == preset:
             fired.append(preset)
-    levels += _levels_until(start + LENGTH_S, session)
+    looks += _looks_until(start + LENGTH_S, session)
     on_air = list(session.on_air)
     photon_ms = [
         1000 * (due_s - sent) for sent in sent_s for applied_s, due_s in on_air if 0 <= applied_s - sent < 0.2
     ]
-    return fired, photon_ms, {level: count / levels.total() for level, count in levels.items()}
+    return fired, photon_ms, looks
 
 
-def _levels_until(end_s: float, session: Session) -> Counter[str]:
-    levels: Counter[str] = Counter()
+def _looks_until(end_s: float, session: Session) -> list[EngineStatus]:
+    looks = []
     while (now := session.clock.now()) < end_s:
-        status = session.engine.status()
-        levels[status.detail or status.state] += 1
+        looks.append(session.engine.status())
         session.clock.sleep_until(min(now + LOOK_EVERY_S, end_s))
-    return levels
+    return looks
+
+
+def _shares(texts: list[str]) -> dict[str, float]:
+    return {text: round(count / len(texts), 2) for text, count in Counter(texts).items()}

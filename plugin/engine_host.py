@@ -37,8 +37,13 @@ WARMUP_HUNG_AFTER_S = 600.0
 HEALTHY_AFTER_S = 1.0
 WATCH_EVERY_S = 0.1
 STUCK_AFTER_S = 0.2  # a write into the process's input, which on Windows waits where it is full
-# OpenMP's threads would wait for one another in busy loops, on cores that the output and OBS need.
-UNSPINNING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+# Threads of OpenMP and OpenCV would wait for one another in busy loops, on cores that output and OBS need.
+UNSPINNING = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "0",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "0",
+}
 
 EngineState = Literal["idle", "starting", "warming up", "live", "restarting", "stopped"]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
@@ -34,6 +35,7 @@ from engine.geometry.planes import LARGEST_ERROR, Planes
 
 log = logging.getLogger(__name__)
 
+PICTURE_THREADS = min(4, os.cpu_count() or 1)  # OpenCV's, beside those of the output, which goes first
 GRID_WIDTH = 224  # the depth network's own
 SURE_WITHIN = np.float32(math.log(1.25))  # what an estimate's confidence is the chance of
 TOO_SURE = np.float32(2.0)  # it learnt from renderings: of what a camera sees it knows less than it says
@@ -42,7 +44,6 @@ FRONT_BLUR = (7, 7)  # cells
 FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
 BARES = 2.0  # cells that people move by: then what was right beside them is seen
 WIDER_VIEW = 0.94  # of the zoom, at least: what the camera may see by the time the picture is shown
-
 
 FAILURES = (EngineError, Fail, RuntimeException)  # of the network: no weights, or ONNX Runtime gave up
 
@@ -67,7 +68,7 @@ class DepthEngine:
 
     def warmup(self, progress: Progress) -> None:
         """Loads the network and renders a picture with it. Without weights, the engine is the planar one."""
-        cv2.setNumThreads(1)  # the other core is the output's
+        cv2.setNumThreads(PICTURE_THREADS)
         progress(0.0, "loading the depth network")
         width, height = self._settings.size
         self.step([np.zeros((height, width, 3), np.uint8)], [Pose(translation=(0.1, 0.0, 0.0))])

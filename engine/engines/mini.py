@@ -24,7 +24,7 @@ import numpy as np
 from engine.camera.geometry import IDENTITY, Pose
 from engine.engines.base import EngineSettings, Progress, Rendered, Report
 from engine.engines.budget import Budget, Costs, Level, levels_of
-from engine.engines.depth import EstimatorFor, Scene, Scenes, lens_of, wider
+from engine.engines.depth import PICTURE_THREADS, EstimatorFor, Scene, Scenes, lens_of, wider
 from engine.engines.painter import STUDENT_FAILURES, Clock, Painter, Student, Worker
 from engine.errors import EngineError
 from engine.frames import Pixels
@@ -96,7 +96,7 @@ class MiniEngine:
 
     def warmup(self, progress: Progress) -> None:
         """Loads the networks and measures what this machine can do with them in the time there is."""
-        cv2.setNumThreads(1)  # the other core is the output's
+        cv2.setNumThreads(PICTURE_THREADS)
         progress(0.0, "loading the student")
         try:
             student = self._student_for(self._settings.weights or str(WEIGHTS))

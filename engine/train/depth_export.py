@@ -1,4 +1,7 @@
-"""A trained depth network as an ONNX file that carries half-precision weights and computes in full precision.
+"""A trained depth network as an ONNX file that multiplies bytes where most of the work is.
+
+The convolutions take bytes by weights of 7 bits, whose sums no processor saturates; the first ones, which
+see the picture's own fine steps, the context and the head stay in full precision, with weights kept in half.
 
 Knows nothing of training; the file's reader is :mod:`engine.geometry.depth_estimator`.
 """
@@ -8,13 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor
 
 from engine.geometry.depth_network import SIZES, DepthNetwork, Inference
 from engine.train.depth_validation import DepthScores
@@ -22,6 +30,8 @@ from engine.train.depth_validation import DepthScores
 OPSET = 17
 INPUT = "images"
 OUTPUT_NAMES = ("inverse_depth", "matte", "confidence")
+EXACT = ("/stem/", "/stages.0/", "/context/", "/head/")  # parts of the network that are not quantised
+QUANTISED = ["Add", "Clip", "Conv", "Relu", "Resize"]
 WORTH_HALVING = 512  # numbers in a tensor; smaller ones stay as they are
 
 BEGUN = (
@@ -35,7 +45,7 @@ Depth, a person's matte and confidence from one picture, for `engine/geometry/de
 
 | | |
 |---|---|
-| Network | `engine/geometry/depth_network.py`, size `{size}`; weights in half precision{begun} |
+| Network | `engine/geometry/depth_network.py`, size `{size}`; multiplied in bytes but for its ends{begun} |
 | File | {megabytes:.1f} MB, sha256 {sha256} |
 | Input | `images` 1 3 H W, RGB in [0, 1] |
 | Output | `inverse_depth` (1/m for a lens whose focal length is the picture's width; up to scale), `matte`, \
@@ -62,32 +72,62 @@ Rendered rooms are not all rooms: on real footage depth is a plausible order rat
 """
 
 
-def export_onnx(network: DepthNetwork, path: Path) -> None:
-    """Writes ``path``, whole or not at all. The picture is ``images`` 1 3 H W in [0, 1]."""
+def export_onnx(network: DepthNetwork, path: Path, pictures: Iterable[Tensor]) -> None:
+    """Writes ``path``, whole or not at all. The picture is ``images`` 1 3 H W in [0, 1]; ``pictures``, some
+    dozens of the same shape, show how far each layer's values reach.
+    """
     width, height = network.size
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        # torch's other exporter needs three more packages and seven seconds for the same graph.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="Converting a tensor")
+        plain, prepared, quantised = (str(Path(folder) / name) for name in ("plain", "prepared", "quantised"))
+        torch.onnx.export(
+            Inference(network).eval(),
+            (torch.zeros(1, 3, height, width),),
+            plain,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUT_NAMES),
+        )
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantised,
+            _Calibration(pictures),
+            op_types_to_quantize=QUANTISED,
+            nodes_to_exclude=_exact_nodes(onnx.load(prepared)),
+            per_channel=True,
+            reduce_range=True,
+        )
+        model = onnx.load(quantised)
+    halve_weights(model)
+    onnx.checker.check_model(model)
     try:
-        with warnings.catch_warnings():
-            # torch's other exporter needs three more packages and seven seconds for the same graph.
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            warnings.filterwarnings("ignore", message="Converting a tensor")
-            torch.onnx.export(
-                Inference(network).eval(),
-                (torch.zeros(1, 3, height, width),),
-                str(partial),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=list(OUTPUT_NAMES),
-            )
-        model = onnx.load(partial)
-        halve_weights(model)
-        onnx.checker.check_model(model)
         onnx.save(model, partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+class _Calibration(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, pictures: Iterable[Tensor]) -> None:
+        self._pictures: Iterator[Tensor] = iter(pictures)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        picture = next(self._pictures, None)
+        return None if picture is None else {INPUT: picture.numpy()}
+
+
+def _exact_nodes(model: onnx.ModelProto) -> list[str]:
+    names = [node.name for node in model.graph.node]
+    for part in EXACT:
+        if not any(part in name for name in names):
+            raise ValueError(f"the exported network has no part {part}")
+    return [name for name in names if any(part in name for part in EXACT)]
 
 
 def halve_weights(model: onnx.ModelProto) -> None:
@@ -105,21 +145,18 @@ def halve_weights(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def disagreement(network: DepthNetwork, path: Path, images: torch.Tensor) -> dict[str, float]:
-    """The largest difference between file and network on ``images`` N 3 H W: of depth relative to it, of the
-    others as they are."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    worst = dict.fromkeys(OUTPUT_NAMES, 0.0)
-    with torch.inference_mode():
-        for image in images[:, None]:
-            theirs = session.run(list(OUTPUT_NAMES), {INPUT: image.numpy()})
-            ours = Inference(network).eval()(image)
-            for name, a, b in zip(OUTPUT_NAMES, theirs, ours, strict=True):
-                difference = np.abs(a - b.numpy())
-                if name == "inverse_depth":
-                    difference = difference / b.numpy()
-                worst[name] = max(worst[name], float(difference.max()))
-    return worst
+class Exported:
+    """What the file says of pictures N 3 H W in [0, 1], as :class:`Inference` does."""
+
+    def __init__(self, path: Path) -> None:
+        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        answers = [self._session.run(list(OUTPUT_NAMES), {INPUT: one.numpy()}) for one in images[:, None]]
+        inverse_depth, matte, confidence = (
+            torch.from_numpy(np.concatenate(maps)) for maps in zip(*answers, strict=True)
+        )
+        return inverse_depth, matte, confidence
 
 
 def write_card(path: Path, file: Path, facts: dict[str, str], scores: DepthScores) -> None:

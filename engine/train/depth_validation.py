@@ -6,17 +6,19 @@ Shapes: N pictures, H W rows and columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from engine.geometry.depth_network import CANONICAL_FOCAL, DepthNetwork, confidence
+from engine.geometry.depth_network import CANONICAL_FOCAL
 from engine.train.depth_augment import canonical
 from engine.train.depth_data import FARTHEST, Views
 
+Infer = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # as depth_network.Inference
 SURE = 0.5  # confidence above which depth counts as sure
 
 
@@ -39,25 +41,22 @@ class DepthScores:
         return asdict(self)
 
 
-def score(network: DepthNetwork, pairs: Iterable[Views]) -> DepthScores:
+def score(infer: Infer, pairs: Iterable[Views]) -> DepthScores:
     """Each of ``pairs`` is two neighbouring frames at the network's size."""
-    was_training = network.training
-    network.eval()
     collected = _Collected()
     with torch.inference_mode():
         for pair in pairs:
             example = replace(canonical(pair, CANONICAL_FOCAL), known=pair.inverse_depth() > FARTHEST)
             images = torch.from_numpy(example.images).permute(0, 3, 1, 2).float() / 255
-            maps = network(images)
+            inverse_depth, matte, sureness = infer(images)
             collected.add(
-                maps.log_inverse_depth.numpy(),
+                inverse_depth.log().numpy(),
                 np.log(example.inverse_depth),
                 example.known,
-                maps.matte_logits.numpy() > 0,
+                matte.numpy() > 0.5,
                 example.matte > 0.5,
-                confidence(maps.log_scale).numpy(),
+                sureness.numpy(),
             )
-    network.train(was_training)
     return collected.scores()
 
 

@@ -34,7 +34,8 @@ def weights(tmp_path_factory) -> Path:
     network = DepthNetwork(SIZES["tiny"])
     torch.nn.init.normal_(network.head.weight, std=0.3)
     path = tmp_path_factory.mktemp("weights") / "depth.onnx"
-    export_onnx(network, path)
+    width, height = network.size
+    export_onnx(network, path, torch.rand(8, 1, 3, height, width))
     return path
 
 

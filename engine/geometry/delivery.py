@@ -37,6 +37,7 @@ DOUBTED_CELLS = (0.2, 0.5)  # ... this share, from doubt to disbelief, differs
 MISTRUST_RATE, TRUST_RATE = 0.6, 0.2  # share of a new trust in the old one, where it falls and where it rises
 STEADY_RATE = 0.2  # share of a new colour and offset where the base is trusted: its detail must not shiver
 EVEN = (5, 5)  # cells over which a trusted base's colour is corrected
+MADE_UP = 0.6  # of the base's detail to keep where nobody ever saw: the model's alone would be a soft patch
 LEAST_OFFSET = 0.05  # cells that nobody sees
 RELATIVELY = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
 TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
@@ -106,7 +107,7 @@ class Correction:
 def agreement(colour: Floats, small: Small) -> Floats:
     """m h w: 0 where a correction is large beside the contrast around it, in luma or in chroma, not in a cell
     here and there but all about; else 1. Beside what was seen, its detail is the edge to what was not;
-    farther away, whatever the base has is made up, and 0.
+    farther away, whatever the base has is made up, and ``MADE_UP``.
     """
     grey = cv2.transform(small.colour, TO_LUMA)
     mean = cv2.blur(grey, CELLS)
@@ -122,7 +123,7 @@ def agreement(colour: Floats, small: Small) -> Floats:
     doubted = cv2.blur(np.clip(doubt, 0, 1) * small.seen, ABOUT)
     few, most = DOUBTED_CELLS
     trust = 1 - np.clip((doubted - np.float32(few)) / np.float32(most - few), 0, 1)
-    beside: Floats = np.minimum(trust, np.clip(2 * cv2.blur(small.seen, ABOUT), 0, 1))
+    beside: Floats = np.minimum(trust, np.clip(2 * cv2.blur(small.seen, ABOUT), MADE_UP, 1))
     return beside
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.geometry.alignment import moved
-from engine.geometry.delivery import Correction, Delivery, Small, agreement
+from engine.geometry.delivery import MADE_UP, Correction, Delivery, Small, agreement
 from engine.geometry.pictures import shrunk
 
 MODEL = (112, 64)
@@ -97,6 +97,19 @@ def test_what_nobody_has_seen_is_the_models():
     truth = scene()
     base = seen(np.zeros_like(truth), alpha=0)
     assert psnr(delivered(base, painted_of(truth)), enlarged(painted_of(truth))) > 35
+
+
+def test_what_nobody_has_seen_keeps_most_of_the_detail_that_was_made_up_for_it():
+    """In the model's colours: its own pixels alone would be a soft patch in a sharp picture."""
+    truth = scene()
+    base = cv2.add(
+        scene(), cv2.randn(np.empty((*SIZE[::-1], 3), np.int16), (0,) * 3, (25,) * 3), dtype=cv2.CV_8U
+    )
+    flat = np.full_like(painted_of(truth), 128)
+    out, bare = delivered(seen(base, alpha=0), flat), base.astype(float)
+    fine, wanted = (picture - cv2.blur(picture, (5, 5)) for picture in (out.astype(float), bare))
+    assert np.abs(cv2.resize(out, MODEL, interpolation=cv2.INTER_AREA).mean() - 128) < 3
+    assert (fine * wanted).sum() / (wanted * wanted).sum() == pytest.approx(MADE_UP, abs=0.1)
 
 
 def test_a_base_that_is_a_little_beside_is_moved_into_place():

@@ -26,7 +26,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "depth.onnx"
 PERSON_WEIGHTS = WEIGHTS.with_name("person.onnx")
 Map = NDArray[np.float32]
 
-SECOND_OPINION = np.float32(0.25)  # that of the network which has seen people, but hardly any stage
+SECOND_OPINION = np.float32(0.6)  # that of the network which has seen real people, but hardly any stage
 CERTAIN = np.float32(0.998)  # no opinion is surer than this
 
 STILL_WEIGHT = 0.08  # of a new answer where nothing moves: a memory of a dozen frames

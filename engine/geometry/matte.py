@@ -14,7 +14,7 @@ from engine.geometry.pictures import Bytes, Corner, Floats, Mask, Size, around, 
 
 RADIUS = 5  # cells of the grid
 FLATNESS = 2e-4  # variance of luma (0…1) under which there is no edge to follow
-SOMEBODY = 0.5  # a cell from which on somebody may be there, ...
+SOMEBODY = 0.45  # a cell from which on somebody may be there, ...
 SURELY = 0.6  # ... if somebody surely is in one that it hangs together with
 PERHAPS = 0.3  # the same of a hole in somebody
 BAND = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))  # the matte is soft no farther from its edge

@@ -101,11 +101,9 @@ def test_what_nobody_has_seen_is_the_models():
 
 def test_what_nobody_has_seen_keeps_most_of_the_detail_that_was_made_up_for_it():
     """In the model's colours: its own pixels alone would be a soft patch in a sharp picture."""
-    truth = scene()
-    base = cv2.add(
-        scene(), cv2.randn(np.empty((*SIZE[::-1], 3), np.int16), (0,) * 3, (25,) * 3), dtype=cv2.CV_8U
-    )
-    flat = np.full_like(painted_of(truth), 128)
+    grain = cv2.randn(np.empty((*SIZE[::-1], 3), np.int16), (0,) * 3, (25,) * 3)
+    base = cv2.add(scene(), grain, dtype=cv2.CV_8U)
+    flat = np.full_like(painted_of(base), 128)
     out, bare = delivered(seen(base, alpha=0), flat), base.astype(float)
     fine, wanted = (picture - cv2.blur(picture, (5, 5)) for picture in (out.astype(float), bare))
     assert np.abs(cv2.resize(out, MODEL, interpolation=cv2.INTER_AREA).mean() - 128) < 3

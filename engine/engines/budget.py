@@ -90,7 +90,9 @@ class Budget:
         costs = self._costs_now()
         spent_s = sum(one.rest_s + one.student_s for one in self._window) / len(self._window)
         if spent_s > self._budget_s and self._at < len(self._levels) - 1:
-            self._fall(now, max(self._at + 1, self._affordable(costs, self._budget_s)))
+            fits = self._affordable(costs, self._budget_s) if costs.rest_s <= self._budget_s else 0
+            # where not even the rest fits, that may be for the student working beside it
+            self._fall(now, max(self._at + 1, fits))
         elif self._affordable(costs, ROOMY * self._budget_s) < self._at:
             self._roomy_since = now if self._roomy_since is None else self._roomy_since
             if now - self._roomy_since >= self._up_after_s:

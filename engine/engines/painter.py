@@ -1,6 +1,9 @@
 """The mini student with all that it needs and leaves: its hints, which are the base at its own size, its
 corrections of the base, its health.
 
+It paints beside the picture that goes out, for the next one: nobody waits for it, and corrections are carried
+from view to view anyway.
+
 Knows when to begin anew (after a cut or a rest), and what to do when its picture drifts: forget what it made;
 if that does not help, forget everything; if that does not either, rest for a while. Knows nothing of pictures
 at full size or of budgets. Times are arguments, but for how long the network took.
@@ -14,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -81,15 +84,26 @@ class Worker(Protocol):
     def submit(self, what: Callable[[], Result], /) -> Pending[Result]: ...
 
 
+class Painting(NamedTuple):
+    """Of one view, while it is being made."""
+
+    job: Pending[tuple[Floats, Correction]]  # the picture h w 3, 0…255, and what it corrects in ``small``
+    small: Small
+    pose: Pose
+    now: float
+
+
 class Painter:
     """Frame after frame: ``look``, then either ``rest`` or ``paint`` and ``correction``. From ``begin``, any
-    time between ``look`` and ``paint``, the student looks at the frame beside its caller.
+    time between ``look`` and ``paint``, the student looks at the frame beside its caller; from ``paint`` on
+    it paints it, and by the next one's that must be done. Only the worker touches the student.
     """
 
     def __init__(self, student: Student, settings: EngineSettings, clock: Clock, worker: Worker) -> None:
         self.size = student.size
         self._worker = worker
         self._seen: Pending[None] | None = None  # the newest frame, by the student
+        self._painting: Painting | None = None
         self.failed: Exception | None = None
         self._student = student
         self._clock = clock
@@ -108,9 +122,10 @@ class Painter:
 
     def reset(self) -> None:
         """The next frame belongs to another picture."""
-        self._student.reset()
+        self._worker.submit(self._student.reset)
         self._watch.reset()
-        self._corrections = self._thumbnail = None
+        self._painting = self._corrections = self._thumbnail = None
+        self._seen = None
         self._turn = 0
         self._painted_s = self._rests_until = float("-inf")
         self._drifts.clear()
@@ -143,6 +158,7 @@ class Painter:
 
     def rest(self) -> None:
         """This picture needs no painting."""
+        self._painting = None
         if self._corrections is not None:
             self._corrections.rest()
 
@@ -155,34 +171,58 @@ class Painter:
         if self._turn % level.every and not self._corrections.is_none:
             return
         if now - self._painted_s > FORGETS_AFTER_S:
-            self._student.reset()
+            self._worker.submit(self._student.reset)
             self._watch.reset()
-        self._student.steps = level.steps
-        self._seen = self._worker.submit(partial(self._student.see, self._frame))
+        self._seen = self._worker.submit(partial(self._see, self._frame, level.steps))
 
     def paint(self, delivery: Delivery, small: Small, level: Level, now: float) -> float | None:
-        """Corrects the base, which is the student's hint as well; the seconds that this took the student."""
+        """Takes up what was painted of the view before, and has this one painted: the base, which is the
+        student's hint as well, is corrected by it. The seconds that the student was waited for.
+        """
         assert self._corrections is not None
+        waited_s = None if self._painting is None else self._take_up(self._painting)
         if not self._paints(level, now):
             self._corrections.end(now)
-        if self._seen is None:
-            self._corrections.hold(self._pose)
-            return None
-        began = self._clock()
-        try:
-            self._seen.result()
+        elif self._seen is not None:
             warped = np.clip(np.rint(small.colour), 0, 255).astype(np.uint8)
             hints = hints_of_view(self._frame, warped, small.seen, self._lens, self._pose)
-            painted = self._student.paint(hints, self._pose, self._lens).pixels
+            paint = partial(self._painted, self._seen, hints, self._pose, self._lens, delivery, small)
+            self._painting = Painting(self._worker.submit(paint), small, self._pose, now)
+            self._painted_s = now
+        self._corrections.hold(self._pose)
+        return waited_s
+
+    def _see(self, frame: Pixels, steps: int) -> None:
+        self._student.steps = steps
+        self._student.see(frame)
+
+    def _painted(
+        self,
+        seen: Pending[None],
+        hints: Hints,
+        pose: Pose,
+        lens: Intrinsics,
+        delivery: Delivery,
+        small: Small,
+    ) -> tuple[Floats, Correction]:
+        seen.result()
+        pixels = self._student.paint(hints, pose, lens).pixels
+        return pixels, delivery.correction(pixels, small)
+
+    def _take_up(self, painting: Painting) -> float | None:
+        """A painting that is done, or will be soon; None if it failed."""
+        assert self._corrections is not None
+        self._painting = None
+        began = self._clock()
+        try:
+            pixels, correction = painting.job.result()
         except STUDENT_FAILURES as error:
             self.failed = error
-            self._corrections.hold(self._pose)
             return None
         waited_s = self._clock() - began
-        self._painted_s = now
-        self._corrections.paint(delivery.correction(painted, small), self._pose, now)
-        if drifted := self._watch.see(now, painted, small):
-            self._remedy(drifted, now)
+        self._corrections.paint(correction, painting.pose, painting.now)
+        if drifted := self._watch.see(painting.now, pixels, painting.small):
+            self._remedy(drifted, painting.now)
         return waited_s
 
     def correction(self, small: Small, now: float) -> Correction:
@@ -206,10 +246,10 @@ class Painter:
         recent = sum(now - then < AGAIN_WITHIN_S for then in self._drifts)
         if recent == 1:
             self._re_anchors += 1
-            self._student.re_anchor()
+            self._worker.submit(self._student.re_anchor)
             log.warning("the student is anchored anew: %s", drifted)
         elif recent == 2:
-            self._student.reset()
+            self._worker.submit(self._student.reset)
             log.warning("the student begins anew: %s, still", drifted)
         else:
             self._rests_until = now + RESTS_S

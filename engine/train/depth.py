@@ -36,6 +36,7 @@ from engine.train.depth_losses import Truth, depth_losses, total
 from engine.train.depth_pretrained import begin_with_photographs
 from engine.train.depth_validation import DepthScores, Infer, score
 from engine.train.distributed import Precision, fast_precision
+from engine.train.run_folder import alone_in
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
 
@@ -85,8 +86,12 @@ class DepthSettings:
 
 def train_depth(settings: DepthSettings, progress: Progress) -> DepthScores:
     """Trains up to ``settings.steps``, writes ``out/depth.onnx`` and returns how good it is."""
+    with alone_in(settings.out):
+        return _train(settings, progress)
+
+
+def _train(settings: DepthSettings, progress: Progress) -> DepthScores:
     torch.set_num_threads(settings.threads)
-    settings.out.mkdir(parents=True, exist_ok=True)
     run = DepthRun(settings)
     run.resume()
     _write_text(settings.out / "config.json", json.dumps(asdict(settings), default=str, indent=1))
@@ -100,12 +105,9 @@ def train_depth(settings: DepthSettings, progress: Progress) -> DepthScores:
             run.trained_s += time.monotonic() - began_s
             log.add(losses, time.monotonic() - began_s)
             if run.step % settings.log_every == 0:
-                left_s = (settings.steps - run.step) * log.seconds_per_step
                 log.write(run, settings)
-                progress(
-                    run.step / settings.steps,
-                    f"step {run.step} of {settings.steps}, loss {log.loss:.4f}, {_clock(left_s)} left",
-                )
+                told = f"step {run.step} of {settings.steps}, loss {log.loss:.4f}"
+                progress(run.step / settings.steps, told)
             if time.monotonic() - saved_s > settings.checkpoint_every_s:
                 run.save()
                 saved_s = time.monotonic()
@@ -334,7 +336,6 @@ class _Log:
         self._rows: list[dict[str, float]] = []
         self._seconds: list[float] = []
         self.loss = math.nan
-        self.seconds_per_step = 0.0
 
     def add(self, losses: dict[str, float], seconds: float) -> None:
         self._rows.append(losses)
@@ -343,14 +344,14 @@ class _Log:
     def write(self, run: DepthRun, settings: DepthSettings) -> None:
         means = {name: float(np.mean([row[name] for row in self._rows])) for name in self._rows[0]}
         self.loss = means["total"]
-        self.seconds_per_step = float(np.mean(self._seconds))
+        seconds_per_step = float(np.mean(self._seconds))
         self._append(
             {
                 "step": run.step,
                 "trained_s": round(run.trained_s),
                 "scenes": len(run.scenes),
                 "learning_rate": learning_rate(settings, run.step - 1),
-                "pictures_per_s": 2 * settings.batch / self.seconds_per_step,
+                "pictures_per_s": 2 * settings.batch / seconds_per_step,
                 **means,
             }
         )
@@ -378,11 +379,6 @@ def _groups(network: DepthNetwork) -> list[dict[str, Any]]:
         decay, times = WEIGHT_DECAY if is_weight else 0.0, ENCODER_RATE if is_encoder else 1.0
         groups.append({"params": parameters, "weight_decay": decay, "times": times})
     return groups
-
-
-def _clock(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,15 +1,22 @@
-"""A run's settings in its folder, so that the same command goes on and another one is refused."""
+"""A run's folder: its settings are there, so that the same command goes on and another one is refused, and
+one process at a time trains into it.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from engine.errors import ConfigError
 
 CONFIG = "config.json"
+LOCK = ".lock"
 FREE_TO_CHANGE = {  # in a run that resumes: nothing that a step computes depends on it
     "data",
     "workers",
@@ -21,9 +28,27 @@ FREE_TO_CHANGE = {  # in a run that resumes: nothing that a step computes depend
 }
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Two trainings in one folder would write over each other's checkpoints: the second is refused. A lock
+    is its process's, and gone with it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process trains into {folder}: wait for its end, stop it, or choose another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def check_same_run(settings: Any, folder: Path) -> None:
     """Writes the settings, a dataclass, into the folder, or compares with those that are there."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG
     wanted = json.loads(json.dumps(asdict(settings), default=str))
     if path.exists():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from engine.engines.base import Progress
 from engine.errors import ConfigError
 from engine.train.causal_init import InitTask
 from engine.train.distill import DistillTask
 from engine.train.distributed import joined_world
 from engine.train.loop import Run
-from engine.train.run_folder import check_same_run
+from engine.train.run_folder import alone_in, check_same_run
 from engine.train.student import Init, StudentSettings
 
 
@@ -22,7 +24,9 @@ def train_student(settings: StudentSettings, progress: Progress) -> None:
         )
     with joined_world(settings.loop.precision) as world:
         task = InitTask(settings, how, world) if isinstance(how, Init) else DistillTask(settings, how, world)
-        if world.is_first:
-            check_same_run(settings, settings.loop.out)  # settings that do not fit leave no trace there
-        world.wait()
-        Run(task, settings.loop, world).train(progress if world.is_first else lambda share, what: None)
+        # settings that do not fit have left no trace in the folder
+        with alone_in(settings.loop.out) if world.is_first else nullcontext():
+            if world.is_first:
+                check_same_run(settings, settings.loop.out)
+            world.wait()
+            Run(task, settings.loop, world).train(progress if world.is_first else lambda share, what: None)

@@ -10,6 +10,7 @@ Shapes: B batch, F latent frames, C channels, h w latent rows and columns; T fra
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -42,7 +43,7 @@ from engine.train.distributed import World, compile_blocks, joined_world, shard
 from engine.train.loop import LoopSettings, Part, Run
 from engine.train.losses import flow_matching_loss
 from engine.train.pictures import decoded, psnr, strip
-from engine.train.run_folder import check_same_run
+from engine.train.run_folder import alone_in, check_same_run
 from engine.train.supply import Supply
 
 Trainable = Literal["all", "attention", "camera"]
@@ -132,9 +133,10 @@ def recipe(size: str, data: Path, loop: LoopSettings) -> TeacherSettings:
 
 def train_teacher(settings: TeacherSettings, progress: Progress) -> None:
     """Until the loop's end; goes on with the run that is in its folder."""
-    with joined_world(settings.loop.precision) as world:
+    out = settings.loop.out
+    with joined_world(settings.loop.precision) as world, alone_in(out) if world.is_first else nullcontext():
         if world.is_first:
-            check_same_run(settings, settings.loop.out)
+            check_same_run(settings, out)
         world.wait()
         Run(TeacherTask(settings, world), settings.loop, world).train(
             progress if world.is_first else lambda share, what: None

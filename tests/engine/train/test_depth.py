@@ -14,7 +14,7 @@ import torch
 
 from engine.data import layout
 from engine.data.multicam import MultiCamScene
-from engine.errors import DataError, WeightsError
+from engine.errors import ConfigError, DataError, WeightsError
 from engine.geometry.depth_network import SIZES, DepthMaps, DepthNetwork, Inference
 from engine.train.depth import DepthRun, DepthSettings, export_depth, read_photos, tensors, train_depth
 from engine.train.depth_augment import augmented, canonical, cropped, on_photo, pasted, through_h264
@@ -22,6 +22,7 @@ from engine.train.depth_data import BlockPlan, Views, depth_scenes, read_pairs
 from engine.train.depth_export import OUTPUT_NAMES, Exported, export_onnx
 from engine.train.depth_losses import Truth, depth_losses
 from engine.train.depth_pretrained import FROZEN_STAGES
+from engine.train.run_folder import alone_in
 
 WIDTH, HEIGHT = 64, 32
 FRAMES = 6
@@ -243,13 +244,18 @@ def test_training_leaves_a_log_weights_and_a_card(data, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "total" in row] == [2, 4, 6]
     assert [row["heldout"]["pictures"] for row in rows if "heldout" in row] == [2 * 4 * 2]
-    assert any("left" in message for message in messages)
+    assert any(message.startswith("step 6 of 6, loss") for message in messages)
     assert 0 < scores.median_relative_error < 1
     card = (tmp_path / "depth.md").read_text()
     assert f"{scores.median_relative_error:.1%}" in card and "6 steps" in card
     (tmp_path / "ship").mkdir()
     assert export_depth(tmp_path, tmp_path / "ship") == scores
     assert (tmp_path / "ship" / "depth.onnx").read_bytes() == (tmp_path / "depth.onnx").read_bytes()
+
+
+def test_a_second_training_in_the_folder_is_refused(data, tmp_path):
+    with alone_in(tmp_path / "run"), pytest.raises(ConfigError, match="another process trains into"):
+        train_depth(settings(data, tmp_path / "run", steps=1), QUIET)
 
 
 def test_a_checkpoint_of_another_size_is_refused(data, tmp_path):

@@ -14,6 +14,7 @@ from engine.model.config import SIZES
 from engine.model.tiny_vae import TINY_VAES, TinyVAE
 from engine.model.weight_files import open_weights, save_weights
 from engine.train.checkpoint import checkpoints
+from engine.train.run_folder import alone_in
 from engine.train.teacher import TeacherSettings, train_teacher
 
 
@@ -83,6 +84,14 @@ def test_other_settings_are_refused_in_a_runs_folder(settings: TeacherSettings) 
         run(replace(settings, learning_rate=0.5), steps=2)
     with pytest.raises(ConfigError, match=r"loop\.batch"):
         run(settings, batch=8)
+
+
+def test_a_second_training_in_a_runs_folder_is_refused_while_the_first_one_runs(
+    settings: TeacherSettings,
+) -> None:
+    with alone_in(settings.loop.out), pytest.raises(ConfigError, match=r"another process trains into .*run"):
+        run(settings, steps=1)
+    run(settings, steps=1)
 
 
 def test_a_damaged_checkpoint_is_named(settings: TeacherSettings) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 MARKER = "realcam-setup.json"  # in the environment; written last, so its absence means "not finished"
 LOG = "realcam-setup.log"  # in the environment: all that pip said
 
+UNTOLD = ("WARNING", "Looking in ", "Requirement already satisfied")  # of what pip says
 EXTRAS = ("model", "ndi", "test", "train")
 TRAINS = frozenset({"train", "eval", "data"})
 
@@ -312,7 +313,7 @@ def _live(title: str, process: subprocess.Popen[str]) -> Iterator[str]:
             if line is None:
                 break
             yield line
-            if not line.strip() or line.startswith("WARNING"):
+            if not line.strip() or line.startswith(UNTOLD):
                 continue
             current = " ".join(line.split())
         except queue.Empty:

@@ -154,6 +154,15 @@ def test_a_failed_setup_shows_the_last_lines_and_says_what_to_do(said, advised):
     assert "line 29" in text and "line 2\n" not in text
 
 
+def test_what_is_there_already_is_not_told(capfd):
+    said = "print('Requirement already satisfied: numpy'); print('Collecting av')"
+    with subprocess.Popen([sys.executable, "-c", said], stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert len(list(environment._live("installing", process))) == 2
+    shown = capfd.readouterr().err
+    assert "Collecting av" in shown
+    assert "numpy" not in shown
+
+
 def test_a_silent_command_says_every_two_seconds_that_it_lives(capfd):
     process = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(2.6); print('done')"],

@@ -148,6 +148,7 @@ class Background:
         ):
             self._known[:] = False
             self._age[:] = 0
+            self._fill = self._mirror = None  # of what was elsewhere
             self._is_complete = False
         self._age[clear & (self._age < 255)] += 1
         self._age[near] = 0

@@ -128,6 +128,13 @@ def test_a_camera_that_moves_lets_the_memory_go(show):
     assert (show.plate().colour[front][:, 3] == 0).all()
 
 
+def test_while_the_camera_pans_nothing_of_where_people_were_is_behind_them(show):
+    for shift in range(0, 48, 4):
+        show.frame(x=30 + shift, wall=np.roll(WALL, shift, axis=1))
+        reds = show.plate().colour[..., :3].astype(int) @ [1, -1, 0] > 120
+        assert reds.mean() < 0.005
+
+
 def test_noise_and_slow_daylight_do_not_let_it_go(show):
     for number in range(12):
         show.frame(x=10, noise=number + 1)

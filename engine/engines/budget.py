@@ -49,8 +49,8 @@ class Costs:
         return self.rest_s + (self.student_s[level.steps] / level.every if level.steps else 0.0)
 
     def text(self) -> str:
-        student = ", ".join(f"{1000 * one:.0f} ms at {steps} steps" for steps, one in self.student_s.items())
-        return f"{1000 * self.rest_s:.0f} ms a frame, and the student {student}"
+        waits = (f"{1000 * one:.0f} ms for {Level(steps).text()}" for steps, one in self.student_s.items())
+        return f"{1000 * self.rest_s:.0f} ms a frame, and waiting {', '.join(waits)}"
 
 
 class _Spent(NamedTuple):

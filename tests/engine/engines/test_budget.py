@@ -117,3 +117,15 @@ def test_a_student_that_is_done_meanwhile_rises_again_when_there_is_room():
         if frame == 40:
             assert budget.level == Level(1)
     assert budget.level == Level(2)
+
+
+def test_where_the_rest_alone_overruns_the_student_beside_it_is_lessened_level_by_level():
+    budget = Budget(BUDGET_S, levels_of((1,)), Costs(0.050, {1: 0.0}))
+    slower_by_s = {Level(1): 0.045, Level(1, 2): 0.020, Level(0): 0.0}  # what the student takes from it
+    seen = [budget.level]
+    for frame in range(60):
+        budget.spend(0.1 * frame, 0.050 + slower_by_s[budget.level], 0.0 if budget.level.steps else None)
+        if budget.level != seen[-1]:
+            seen.append(budget.level)
+    assert seen[:2] == [Level(1), Level(1, 2)]
+    assert Level(0) not in seen

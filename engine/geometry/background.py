@@ -1,7 +1,7 @@
 """What the source camera would see without what stands in front, remembered from when it could be seen.
 
 A plate of colour and inverse depth in the source camera's frame: today's picture wherever nothing stands in
-front, the remembered one where something does, and where nobody ever saw, what is beside it mirrored, and
+front, the remembered one where something does, and where nobody ever saw, what is beside it goes on, and
 deeper in smooth colours pulled in from around. When the camera moves, or the picture is cut, the memory is
 let go. Knows nothing of virtual cameras, and not what makes something foreground.
 
@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from engine.geometry.mirror import Mirror
+from engine.geometry.patches import Patches
 from engine.geometry.pictures import (
     Buffers,
     Bytes,
     Floats,
     Mask,
+    Part,
     Size,
     around,
     enlarged_in,
@@ -41,6 +42,7 @@ WIDER = np.ones((5, 5), np.uint8)  # the soft edge of what hides as well: it wou
 BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))  # so near, what the matte missed may stand
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
+RELAXATIONS = 20  # of made up colours: they meet what is seen without an edge
 FADE = 0.4  # share of the new fill in the old one: fills never jump
 COARSE_WIDTH = 112  # of the pictures in which motion is looked for, and that fills are made of
 MOVED_BY = 1 / 1000  # of the picture's width: the camera has moved
@@ -129,7 +131,9 @@ class Background:
         self._behind = self._seen  # the same and, where it is not known, the fill
         self._seen_small = np.zeros((*shape, 3), np.uint8)
         self._fill: Floats | None = None  # colour and inverse depth at the coarse size, complete
-        self._mirror: Mirror | None = None
+        self._patches: Patches | None = None
+        self._made_up: Bytes | None = None  # H W 4
+        self._made_up_before = np.zeros(shape, np.bool_)
         self._known = np.zeros(shape, np.bool_)
         self._is_complete = False
         self._frames = 0
@@ -148,7 +152,7 @@ class Background:
         ):
             self._known[:] = False
             self._age[:] = 0
-            self._fill = self._mirror = None  # of what was elsewhere
+            self._fill = self._made_up = None  # of what was elsewhere
             self._is_complete = False
         self._age[clear & (self._age < 255)] += 1
         self._age[near] = 0
@@ -198,7 +202,7 @@ class Background:
         self._is_complete = True
         part = around(~self._known, self._size)
         if part is None:
-            self._fill, self._mirror, self._behind = None, None, self._seen
+            self._fill, self._patches, self._made_up, self._behind = None, None, None, self._seen
             return
         hides = front > 0
         behind = self._behind_what_hides(front, hides)
@@ -208,12 +212,28 @@ class Background:
         within = cv2.erode(_white(self._known), FADE_REACH)
         known = enlarged_in(cv2.blur(within, ROUNDING), self._size, part)
         fill = enlarged_in(_with_nothing_seen(self._fill[..., :3]), self._size, part)
-        self._mirror = Mirror.of((_seen_beside(hides) | self._known) & behind, self._mirror)
-        texture, share = self._mirror.within(self._with_what_is_known(frame, hides), self._size, part)
+        lends = (_seen_beside(hides) | self._known) & behind
+        colours = cv2.copyTo(self._seen_small, (self._known & hides).view(np.uint8), small.copy())
+        smooth = cv2.resize(self._fill[..., :3], self._grid)
+        self._patches = Patches.of(lends, colours, smooth, self._patches)
+        texture, share = self._patches.within(self._with_what_is_known(frame, hides), self._size, part)
         texture[..., 3] = 0
         cv2.add(multiplied(texture, share, texture), multiplied(fill, cv2.bitwise_not(share), fill), dst=fill)
+        fill = self._followed(fill, ~lends, part)
         faded = multiplied(self._seen[part], known, self._behind[part])
         cv2.add(faded, multiplied(fill, cv2.bitwise_not(known), fill), dst=faded)
+
+    def _followed(self, fill: Bytes, made_up: Mask, part: Part) -> Bytes:
+        """What was made up before changes slowly into what is now."""
+        if self._made_up is None:
+            self._made_up = self._buffers.bytes("made up", *self._seen.shape)
+            self._made_up_before = np.zeros_like(made_up)
+        whole = self._made_up[part]
+        slow = cv2.addWeighted(whole, 1 - FADE, fill, FADE, 0)
+        is_old = cv2.resize(self._made_up_before.view(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
+        np.copyto(whole, cv2.copyTo(slow, is_old[part], fill))
+        self._made_up_before = made_up
+        return whole
 
     def _behind_what_hides(self, front: Floats, hides: Mask) -> Mask:
         """No nearer than what hides: the table before somebody does not go on behind them."""
@@ -229,24 +249,24 @@ class Background:
         seen = _seen_beside(hides)
         colours = self._seen_small.copy()
         cv2.copyTo(small, seen.view(np.uint8), colours)
-        colour = self._pulled(colours.astype(np.float32), (seen | self._known) & behind)
+        colour = self._pulled(colours.astype(np.float32), (seen | self._known) & behind, RELAXATIONS)
         fill = cv2.merge([*cv2.split(colour), depth[..., 0]])
         return fill if self._fill is None else self._fill + FADE * (fill - self._fill)
 
     def _with_what_is_known(self, frame: Bytes, hides: Mask) -> Bytes:
         """The frame, and what is remembered of what is hidden in it."""
-        picture = self._buffers.bytes("mirrored", *frame.shape)
+        picture = self._buffers.bytes("carried over", *frame.shape)
         np.copyto(picture, frame)
         known = cv2.resize((self._known & hides).view(np.uint8), self._size, interpolation=cv2.INTER_NEAREST)
         return cv2.copyTo(self._seen, known, picture)
 
-    def _pulled(self, values: Floats, lends: Mask) -> Floats:
+    def _pulled(self, values: Floats, lends: Mask, relaxations: int = 0) -> Floats:
         """At the coarse size: the averages of ``values`` h w c where they lend, and smooth ones elsewhere."""
         share = self._share(lends)
         lent = cv2.copyTo(values, lends.view(np.uint8))
         coarse = cv2.resize(lent, self._coarse, interpolation=cv2.INTER_AREA).reshape(*share.shape, -1)
         certain = (share > 0.5).astype(np.float32)
-        return push_pull(weighted(coarse, 1 / np.maximum(share, 0.5)), certain)
+        return push_pull(weighted(coarse, 1 / np.maximum(share, 0.5)), certain, relaxations)
 
     def _coarse_grey(self, small: Bytes) -> Floats:
         coarse = cv2.resize(small, self._coarse, interpolation=cv2.INTER_AREA)

@@ -106,11 +106,12 @@ def blended(values: Floats, others: Floats, share: Floats) -> Floats:
     return values + weighted(others - values, share)
 
 
-def push_pull(values: Floats, weights: Floats) -> Floats:
+def push_pull(values: Floats, weights: Floats, relaxations: int = 0) -> Floats:
     """``values`` h w c where ``weights`` h w is 1; elsewhere smooth values from around there.
 
     Gortler et al., *The Lumigraph* (1996), section 3.4: averages on ever coarser grids, and from the
-    coarsest back, each hole takes what the next coarser grid has for it.
+    coarsest back, each hole takes what the next coarser grid has for it. With some ``relaxations`` on each
+    grid it comes near to the membrane over its rim (Laplace's equation): there is no edge there.
     """
     height, width = weights.shape
     if min(height, width) <= 3 or weights.min() >= 1:
@@ -120,8 +121,11 @@ def push_pull(values: Floats, weights: Floats) -> Floats:
     known = cv2.resize(weights, half, interpolation=cv2.INTER_AREA)
     sums = cv2.resize(weighted(values, weights), half, interpolation=cv2.INTER_AREA)
     averages = weighted(sums.reshape(half[1], half[0], -1), 1 / np.maximum(known, np.float32(1e-6)))
-    coarse = push_pull(averages, np.minimum(2 * known, 1))
-    return blended(cv2.resize(coarse, (width, height)).reshape(values.shape), values, weights)
+    coarse = push_pull(averages, np.minimum(2 * known, 1), relaxations)
+    found = blended(cv2.resize(coarse, (width, height)).reshape(values.shape), values, weights)
+    for _ in range(relaxations):
+        found = blended(cv2.blur(found, (3, 3)).reshape(values.shape), values, weights)
+    return found
 
 
 def smooth_around(values: Floats, weights: Floats) -> Floats:

@@ -1,0 +1,199 @@
+"""What a hidden part of a picture may look like: what is seen beside it, carried over as it is.
+
+So shelves, books and brickwork go on, and stay straight, where a smooth fill would leave a smear. Each side
+of what hides is continued by one shift, the one with which the picture goes on best at the seam (shift maps;
+Pritch et al., *Shift-Map Image Editing*, 2009), and it is kept while it is good enough, so nothing swims
+when people move. Only detail is carried over: light and colours are those of the smooth fill. It is a guess
+that grows worse with the way, so it gives way to that. Knows nothing of depth or of what hides.
+
+Shapes: H W the picture's rows and columns, h w the grid's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.geometry.pictures import Bytes, Floats, Mask, Part, Size, enlarged_in
+
+REACH = 0.09  # of the width: deeper inside, nothing is guessed
+MOST_REGIONS = 4
+FARTHER = 20  # cells: shifts that are tried beyond the least
+ASLANT = 1  # rows up and down
+SEAM = 2  # cells along which the picture must go on
+FEWEST_CELLS = 12  # of a seam that says anything
+COMPARABLE = 0.6  # of a seam's cells must have something to be compared with
+NEARER = 0.01  # of its error, by which each further cell makes a shift worse
+KEPT = 1.25  # times worse than the best, and the shift before is kept
+ROWS = 13  # around each, in which there is as much detail
+BUSIER, PLAIN = 1.5, 2.0  # times the seam's detail, and squared levels: more is hardly what is hidden
+BROAD = 0.04  # of the width: what is wider is light and colour, not detail
+SOFTENED = (3, 3)  # cells
+NEXT = np.ones((3, 3), np.uint8)
+Cells = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """For every cell h w: ``which`` of the ``shifts`` (columns, rows; the first is none) says where its
+    texture comes from; how much is to be thought of it, ``share`` 0…1; and ``light`` h w 4, what to add to
+    the texture's colours, in levels.
+    """
+
+    shifts: list[tuple[int, int]]
+    which: Bytes
+    share: Floats
+    light: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, lends: Mask, colours: Bytes, fill: Floats, before: Patches | None) -> Patches:
+        """Cells ``lends`` h w are seen, in ``colours`` h w 3; ``fill`` h w 3 is smooth, and complete."""
+        broad = cv2.blur(fill, (1 + 2 * round(BROAD * lends.shape[1]),) * 2)
+        detail = colours - broad
+        x = np.arange(lends.shape[1], dtype=np.float32)
+        left, right = _nearest(lends, x)
+        depth, span = np.minimum(x - left, right - x), right - left
+        share = np.clip(1 - depth / np.minimum(REACH * len(x), np.maximum(span, 1) / 2), 0, 1)
+        share = np.where(lends, 0, share).astype(np.float32)
+        shifts, which = [(0, 0)], np.zeros(lends.shape, np.uint8)
+        count, regions, facts, _ = cv2.connectedComponentsWithStats((~lends).view(np.uint8), connectivity=4)
+        for region in 1 + np.argsort(-facts[1:count, cv2.CC_STAT_AREA])[:MOST_REGIONS]:
+            near = (regions == region) & (share > 0)
+            for edge, way in ((left, -1), (right, 1)):
+                y, x_ = np.nonzero(near & (np.abs(x - edge) <= depth))
+                seam = _Seam.beside(lends, y, x_, edge[y, x_], way)
+                if seam is None:
+                    continue
+                last = None if before is None else before._usual(y, x_)
+                found = seam.goes_on(detail, lends, last)
+                if found is not None:
+                    along, down, likely = found
+                    which[y, x_] = len(shifts)
+                    share[y, x_] *= likely * _lent(lends, y + down, x_ + along)
+                    shifts.append((along, down))
+        share[which == 0] = 0
+        # each goes on a little around its cells, so that what is enlarged from both is of one
+        grown = cv2.dilate(which, NEXT, iterations=2)
+        which = np.where(which > 0, which, grown)
+        light = np.zeros((*lends.shape, 4), np.int16)
+        for number, (along, down) in enumerate(shifts[1:], 1):
+            y, x_ = np.nonzero(which == number)
+            there = np.clip(y + down, 0, len(lends) - 1), np.clip(x_ + along, 0, len(x) - 1)
+            light[y, x_, :3] = np.rint(broad[y, x_] - broad[there])
+        return cls(shifts, which, cv2.blur(share, SOFTENED), light)
+
+    def within(self, picture: Bytes, size: Size, part: Part) -> tuple[Bytes, Bytes]:
+        """In that part of a picture H W 4 of ``size``: what is carried over, and the share 0…255."""
+        which = cv2.resize(self.which, size, interpolation=cv2.INTER_NEAREST)[part]
+        texture = picture[part].copy()
+        scale = size[0] / self.which.shape[1], size[1] / self.which.shape[0]
+        for number, (along, down) in enumerate(self.shifts[1:], 1):
+            rows = _overlap(part[0], round(scale[1] * down), size[1])
+            columns = _overlap(part[1], round(scale[0] * along), size[0])
+            here = rows[0], columns[0]
+            cv2.copyTo(picture[rows[1], columns[1]], cv2.inRange(which[here], number, number), texture[here])
+        light = cv2.resize(self.light, size)  # all of it, as that is much faster than a part by enlarged_in
+        cv2.add(texture, light[part], dst=texture, dtype=cv2.CV_8U)
+        return texture, (255 * enlarged_in(self.share, size, part)).astype(np.uint8)
+
+    def _usual(self, y: Cells, x: Cells) -> tuple[int, int] | None:
+        """The shift of most of these cells, if they have one."""
+        counts = np.bincount(self.which[y, x], minlength=len(self.shifts))
+        counts[0] = 0
+        return self.shifts[int(counts.argmax())] if counts.any() else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seam:
+    """Cells ``y``, ``x`` beside which others, ``hidden``, are to be made up from the left (``way`` −1) or the
+    right (1), by shifts of at least ``least`` cells.
+    """
+
+    y: Cells
+    x: Cells
+    hidden: tuple[Cells, Cells]
+    way: int
+    least: int
+
+    @classmethod
+    def beside(cls, lends: Mask, y: Cells, x: Cells, edge: Floats, way: int) -> _Seam | None:
+        """Of hidden cells y, x whose ``edge`` is in that column; None: none has one in the picture."""
+        columns = lends.shape[1]
+        inside = (edge >= 0) & (edge < columns)
+        if not inside.any():
+            return None
+        at = np.zeros_like(lends)
+        at[y[inside], edge[inside].astype(np.intp)] = True
+        seam_y, seam_x = np.nonzero(at)
+        seam_y, seam_x = np.repeat(seam_y, SEAM), (seam_x[:, None] + way * np.arange(SEAM)).ravel()
+        ok = _lent(lends, seam_y, seam_x)
+        least = int(np.abs(x[inside] - edge[inside]).max()) + 1
+        return cls(seam_y[ok], seam_x[ok], (y, x), way, least)
+
+    def goes_on(
+        self, detail: Floats, lends: Mask, last: tuple[int, int] | None
+    ) -> tuple[int, int, Floats] | None:
+        """With which shift, in columns and rows, and how likely it is what is hidden, for each hidden cell;
+        None: there is nothing beside it. ``last``: the shift before.
+        """
+        tried = [(s, r) for s in range(self.least, self.least + FARTHER) for r in range(-ASLANT, ASLANT + 1)]
+        if last is not None and self.way * last[0] >= self.least - 1:
+            tried.append((abs(last[0]), last[1]))
+        ways = np.array(tried)
+        from_y, from_x = self.y + ways[:, 1:], self.x + self.way * ways[:, :1]
+        usable = _lent(lends, from_y, from_x)
+        rows, columns = lends.shape
+        there = detail[np.clip(from_y, 0, rows - 1), np.clip(from_x, 0, columns - 1)]
+        off = np.abs(there - detail[self.y, self.x]).sum(axis=2)
+        counted = usable.sum(axis=1)
+        errors = (off * usable).sum(axis=1) / np.maximum(counted, 1)
+        errors *= 1 + NEARER * (ways[:, 0] - self.least)
+        errors[counted < max(FEWEST_CELLS, COMPARABLE * len(self.x))] = np.inf
+        best = int(errors.argmin())
+        if not np.isfinite(errors[best]):
+            return None
+        if len(ways) % (2 * ASLANT + 1) and errors[-1] <= KEPT * errors[best]:
+            best = len(ways) - 1
+        along, down = self.way * int(ways[best, 0]), int(ways[best, 1])
+        y, x = self.hidden
+        of_seam = _busyness(detail, lends, self.y, self.x, self.y)
+        brought = _busyness(detail, lends, y + down, x + along, y)
+        likely = np.minimum(1, (BUSIER * of_seam + PLAIN) / np.maximum(brought, 1e-3))
+        return along, down, likely[y]
+
+
+def _busyness(detail: Floats, lends: Mask, y: Cells, x: Cells, row: Cells) -> Floats:
+    """How much detail there is in cells y, x that lend, around each row that they count for: mean squared
+    levels, h.
+    """
+    usable = _lent(lends, y, x)
+    energy = np.square(detail[y[usable], x[usable]]).mean(axis=1)
+    sums, counts = (np.bincount(row[usable], weights, len(lends)) for weights in (energy, None))
+    around = np.ones(ROWS)
+    mean: Floats = np.convolve(sums, around, "same") / np.maximum(np.convolve(counts, around, "same"), 1)
+    return mean
+
+
+def _lent(lends: Mask, y: Cells, x: Cells) -> Mask:
+    """Which of these cells are in the picture, and seen."""
+    rows, columns = lends.shape
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    return np.asarray(inside & lends[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)])
+
+
+def _overlap(part: slice, shift: int, side: int) -> tuple[slice, slice]:
+    """Of a part, counted from its first, what has something ``shift`` pixels on; and that, in the whole."""
+    first, last = max(part.start + shift, 0), min(part.stop + shift, side)
+    last = max(first, last)
+    return slice(first - shift - part.start, last - shift - part.start), slice(first, last)
+
+
+def _nearest(lends: Mask, x: Floats) -> tuple[Floats, Floats]:
+    """For every cell the column of the nearest that lends to its left and to its right; far away if none."""
+    far = np.float32(4 * len(x))
+    left = np.maximum.accumulate(np.where(lends, x, -far), axis=1)
+    right = np.minimum.accumulate(np.where(lends, x, far)[:, ::-1], axis=1)[:, ::-1]
+    return left, right

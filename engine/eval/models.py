@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import count
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from engine.data import layout
 from engine.data.decode import Size
 from engine.data.loopaug import straight
 from engine.data.pairs import Clip
+from engine.diffusion.rollout import Stream, rollout
 from engine.diffusion.schedule import Schedule
 from engine.diffusion.teacher import FRAMES_KEY, SHIFT_KEY, VARIANT_KEY, load_teacher, sample
 from engine.engines.base import EngineSettings
@@ -37,9 +38,11 @@ from engine.model.codec import Codec
 from engine.model.codecs import CODEC_KEY, trained_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import PairTransformer
-from engine.model.weights import Checkpoint, read_weights
-from engine.train.batches import Collator, Dropped
+from engine.model.weights import Checkpoint, load_transformer, read_weights
+from engine.train.batches import Collator, Dropped, SampleNoise, TeacherBatch
 from engine.train.clips import HELDOUT, ClipSettings, Example, at_size, hints_of, matrix
+from engine.train.pictures import decoded
+from engine.train.student import RENOISING, chunks_of
 
 SEED = 0
 UNLIMITED_MS = 1e9  # of budget: what is measured is the student at its best
@@ -93,7 +96,8 @@ def student_methods(label: str, path: Path, name: str, size: Size, codec: str | 
     """The student of a named size."""
     config = model_config(name)
     if config.hint_channels:
-        return painted_methods(label, path, config, size)
+        chunk = int(read_weights(path).file.metadata.get("chunk", config.chunk))
+        return painted_methods(label, path, config, size) if chunk == 1 else [RolloutMethod(label, path)]
     return [
         EngineMethod(
             label,
@@ -232,8 +236,7 @@ class TeacherMethod:
     @torch.inference_mode()
     def _rendered(self, shot: Shot) -> Iterator[Pixels]:
         model, config, codec = self._model
-        collate = Collator(config, codec, device=torch.device("cpu"), seed=SEED, shift=1.0, dropped=Dropped())
-        batch = collate([_example(shot, config)])
+        batch = _batch(shot, config, codec)
         shift = config.shift if self._shift is None else self._shift
         schedule = Schedule.many_step(self._steps, shift)
         frames = batch.noise.shape[1]
@@ -245,11 +248,46 @@ class TeacherMethod:
             )
             for clip in clips
         ]
-        x0 = torch.cat(made, dim=1)
-        video = codec.decode(x0)[0].clamp(-1, 1)
-        pictures = ((video + 1) * 127.5).round().byte().movedim(1, -1).cpu().numpy()
+        pictures = decoded(codec, torch.cat(made, dim=1))
         for picture in pictures[: len(shot)]:
             yield resized(picture, shot.size)
+
+
+class RolloutMethod:
+    """A mini student of chunks of several frames, which the live engine does not run: in PyTorch, at its own
+    size, without detail transfer. All hints are there before the first chunk is asked for.
+    """
+
+    remembers, streams = True, False
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self.about = f"causal student {path.name}, by the rollout of its training"
+        self._path = path
+
+    def render(self, shot: Shot) -> Iterator[Pixels]:
+        model, config = load_transformer(self._path, "cpu", torch.float32)
+        codec = trained_codec(config, None, "cpu", torch.float32)
+        whole = -len(shot) % config.chunk + len(shot)
+        return self._rendered(model, config, codec, _batch(shot.lasting(whole), config, codec), shot)
+
+    @torch.inference_mode()
+    def _rendered(
+        self, model: PairTransformer, config: ModelConfig, codec: Codec, batch: TeacherBatch, shot: Shot
+    ) -> Iterator[Pixels]:
+        stream = Stream.start(model, config, config.latent_size(*config.size))
+        chunks = chunks_of(batch.conditions, batch.noise, config.chunk)
+        schedule = Schedule.few_step(config.timesteps, config.shift)
+        fresh = SampleNoise(SEED, batch.samples, RENOISING)
+        made = (decoded(codec, x0) for x0 in rollout(model, stream, chunks, schedule, fresh))
+        for picture in islice(chain.from_iterable(made), len(shot)):
+            yield resized(picture, shot.size)
+
+
+def _batch(shot: Shot, config: ModelConfig, codec: Codec) -> TeacherBatch:
+    """What training would make of the shot, whole."""
+    collate = Collator(config, codec, device=torch.device("cpu"), seed=SEED, shift=1.0, dropped=Dropped())
+    return collate([_example(shot, config)])
 
 
 def _example(shot: Shot, config: ModelConfig) -> Example:

@@ -125,6 +125,21 @@ def test_the_mini_that_goes_on_air_is_measured_as_it_is_and_against_plain_enlarg
     assert not np.array_equal(*frames)
 
 
+def test_a_mini_of_larger_chunks_is_measured_by_its_rollout_and_does_not_know_what_comes(shot, tmp_path):
+    config = replace(model_config("mini"), chunk=3, window=6)
+    torch.manual_seed(0)
+    file = tmp_path / "chunks.safetensors"
+    told = {"layout": "trained", "chunk": "3", "window": "6"}
+    save_weights(file, TRANSFORMERS["pair"](config).state_dict(), config_metadata(config) | told)
+    (method,) = model_methods([Weights(path=file)], 1, SIZE)
+    frames = np.stack(list(method.render(shot)))
+    assert frames.shape == (len(shot), SIZE[1], SIZE[0], 3)
+    other = replace(shot, source=[*shot.source[:3], *(255 - frame for frame in shot.source[3:])])
+    others = np.stack(list(method.render(other)))
+    assert np.array_equal(frames[:3], others[:3])
+    assert not np.array_equal(frames[3:], others[3:])
+
+
 def test_a_teacher_is_the_same_each_time_and_another_at_other_steps(files, shot):
     (teacher,) = model_methods([Weights(path=files["pair"])], 1, SIZE)
     assert isinstance(teacher, TeacherMethod)

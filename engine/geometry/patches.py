@@ -1,10 +1,10 @@
 """What a hidden part of a picture may look like: what is seen beside it, carried over as it is.
 
 So shelves, books and brickwork go on, and stay straight, where a smooth fill would leave a smear. Each side
-of what hides is continued by one shift, the one with which the picture goes on best at the seam (shift maps;
-Pritch et al., *Shift-Map Image Editing*, 2009), and it is kept while it is good enough, so nothing swims
-when people move. Only detail is carried over: light and colours are those of the smooth fill. It is a guess
-that grows worse with the way, so it gives way to that. Knows nothing of depth or of what hides.
+of what hides is continued by one shift, again and again, the one with which the picture goes on best at the
+seam (shift maps; Pritch et al., *Shift-Map Image Editing*, 2009), and it is kept while it is good enough, so
+nothing swims when people move. Only detail is carried over: light and colours are those of the smooth fill.
+It is a guess that grows worse with the way, so it gives way to that. Knows nothing of depth or of what hides.
 
 Shapes: H W the picture's rows and columns, h w the grid's.
 """
@@ -21,6 +21,7 @@ from engine.geometry.pictures import Bytes, Floats, Mask, Part, Size, enlarged_i
 
 REACH = 0.09  # of the width: deeper inside, nothing is guessed
 MOST_REGIONS = 4
+LEAST = 0.06  # of the width: a shorter shift would show as a pattern
 FARTHER = 20  # cells: shifts that are tried beyond the least
 ASLANT = 1  # rows up and down
 SEAM = 2  # cells along which the picture must go on
@@ -63,17 +64,18 @@ class Patches:
         for region in 1 + np.argsort(-facts[1:count, cv2.CC_STAT_AREA])[:MOST_REGIONS]:
             near = (regions == region) & (share > 0)
             for edge, way in ((left, -1), (right, 1)):
-                y, x_ = np.nonzero(near & (np.abs(x - edge) <= depth))
-                seam = _Seam.beside(lends, y, x_, edge[y, x_], way)
+                hidden = np.nonzero(near & (np.abs(x - edge) <= depth))
+                seam = _Seam.beside(lends, hidden, edge[hidden], way)
                 if seam is None:
                     continue
-                last = None if before is None else before._usual(y, x_)
-                found = seam.goes_on(detail, lends, last)
-                if found is not None:
-                    along, down, likely = found
-                    which[y, x_] = len(shifts)
-                    share[y, x_] *= likely * _lent(lends, y + down, x_ + along)
-                    shifts.append((along, down))
+                shift = seam.goes_on(detail, None if before is None else before._usual(*hidden))
+                if shift is None:
+                    continue
+                times = np.ceil(depth[hidden] / abs(shift[0])).astype(np.intp)
+                y, x_ = hidden[0] + times * shift[1], hidden[1] + times * shift[0]
+                which[hidden] = len(shifts) - 1 + times
+                share[hidden] *= seam.likely(detail, y, x_, hidden[0]) * _lent(lends, y, x_)
+                shifts += [(n * shift[0], n * shift[1]) for n in range(1, int(times.max()) + 1)]
         share[which == 0] = 0
         # each goes on a little around its cells, so that what is enlarged from both is of one
         grown = cv2.dilate(which, NEXT, iterations=2)
@@ -100,7 +102,7 @@ class Patches:
         return texture, (255 * enlarged_in(self.share, size, part)).astype(np.uint8)
 
     def _usual(self, y: Cells, x: Cells) -> tuple[int, int] | None:
-        """The shift of most of these cells, if they have one."""
+        """The shift of most of these cells, if they have one; most are shifted but once."""
         counts = np.bincount(self.which[y, x], minlength=len(self.shifts))
         counts[0] = 0
         return self.shifts[int(counts.argmax())] if counts.any() else None
@@ -108,61 +110,57 @@ class Patches:
 
 @dataclass(frozen=True, slots=True)
 class _Seam:
-    """Cells ``y``, ``x`` beside which others, ``hidden``, are to be made up from the left (``way`` −1) or the
-    right (1), by shifts of at least ``least`` cells.
+    """Cells ``y``, ``x`` that are seen, beside others that are to be made up from the left (``way`` −1) or
+    the right (1). ``lends`` h w: all that are seen.
     """
 
+    lends: Mask
     y: Cells
     x: Cells
-    hidden: tuple[Cells, Cells]
     way: int
-    least: int
 
     @classmethod
-    def beside(cls, lends: Mask, y: Cells, x: Cells, edge: Floats, way: int) -> _Seam | None:
-        """Of hidden cells y, x whose ``edge`` is in that column; None: none has one in the picture."""
-        columns = lends.shape[1]
-        inside = (edge >= 0) & (edge < columns)
+    def beside(cls, lends: Mask, hidden: tuple[Cells, ...], edge: Floats, way: int) -> _Seam | None:
+        """Of hidden cells (y, x) whose ``edge`` is in that column; None: none has one in the picture."""
+        inside = (edge >= 0) & (edge < lends.shape[1])
         if not inside.any():
             return None
         at = np.zeros_like(lends)
-        at[y[inside], edge[inside].astype(np.intp)] = True
-        seam_y, seam_x = np.nonzero(at)
-        seam_y, seam_x = np.repeat(seam_y, SEAM), (seam_x[:, None] + way * np.arange(SEAM)).ravel()
-        ok = _lent(lends, seam_y, seam_x)
-        least = int(np.abs(x[inside] - edge[inside]).max()) + 1
-        return cls(seam_y[ok], seam_x[ok], (y, x), way, least)
+        at[hidden[0][inside], edge[inside].astype(np.intp)] = True
+        y, x = np.nonzero(at)
+        y, x = np.repeat(y, SEAM), (x[:, None] + way * np.arange(SEAM)).ravel()
+        ok = _lent(lends, y, x)
+        return cls(lends, y[ok], x[ok], way)
 
-    def goes_on(
-        self, detail: Floats, lends: Mask, last: tuple[int, int] | None
-    ) -> tuple[int, int, Floats] | None:
-        """With which shift, in columns and rows, and how likely it is what is hidden, for each hidden cell;
-        None: there is nothing beside it. ``last``: the shift before.
-        """
-        tried = [(s, r) for s in range(self.least, self.least + FARTHER) for r in range(-ASLANT, ASLANT + 1)]
-        if last is not None and self.way * last[0] >= self.least - 1:
+    def goes_on(self, detail: Floats, last: tuple[int, int] | None) -> tuple[int, int] | None:
+        """With which shift, in columns and rows; None: there is none. ``last``: the one before."""
+        rows, columns = self.lends.shape
+        least = round(LEAST * columns)
+        tried = [(s, r) for s in range(least, least + FARTHER) for r in range(-ASLANT, ASLANT + 1)]
+        if last is not None and least <= self.way * last[0]:
             tried.append((abs(last[0]), last[1]))
         ways = np.array(tried)
-        from_y, from_x = self.y + ways[:, 1:], self.x + self.way * ways[:, :1]
-        usable = _lent(lends, from_y, from_x)
-        rows, columns = lends.shape
-        there = detail[np.clip(from_y, 0, rows - 1), np.clip(from_x, 0, columns - 1)]
+        y, x = self.y + ways[:, 1:], self.x + self.way * ways[:, :1]
+        usable = _lent(self.lends, y, x)
+        there = detail[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
         off = np.abs(there - detail[self.y, self.x]).sum(axis=2)
         counted = usable.sum(axis=1)
         errors = (off * usable).sum(axis=1) / np.maximum(counted, 1)
-        errors *= 1 + NEARER * (ways[:, 0] - self.least)
+        errors *= 1 + NEARER * (ways[:, 0] - least + np.abs(ways[:, 1]))
         errors[counted < max(FEWEST_CELLS, COMPARABLE * len(self.x))] = np.inf
         best = int(errors.argmin())
         if not np.isfinite(errors[best]):
             return None
-        if len(ways) % (2 * ASLANT + 1) and errors[-1] <= KEPT * errors[best]:
-            best = len(ways) - 1
-        along, down = self.way * int(ways[best, 0]), int(ways[best, 1])
-        y, x = self.hidden
-        of_seam = _busyness(detail, lends, self.y, self.x, self.y)
-        brought = _busyness(detail, lends, y + down, x + along, y)
-        likely = np.minimum(1, (BUSIER * of_seam + PLAIN) / np.maximum(brought, 1e-3))
-        return along, down, likely[y]
+        if last is not None and tried[-1] == (abs(last[0]), last[1]) and errors[-1] <= KEPT * errors[best]:
+            best = len(tried) - 1
+        return self.way * int(ways[best, 0]), int(ways[best, 1])
+
+    def likely(self, detail: Floats, y: Cells, x: Cells, row: Cells) -> Floats:
+        """How likely what cells y, x bring to others, of these rows, is what is hidden there, 0…1."""
+        of_seam = _busyness(detail, self.lends, self.y, self.x, self.y)
+        brought = _busyness(detail, self.lends, y, x, row)
+        found: Floats = np.minimum(1, (BUSIER * of_seam + PLAIN) / np.maximum(brought, 1e-3))[row]
+        return found
 
 
 def _busyness(detail: Floats, lends: Mask, y: Cells, x: Cells, row: Cells) -> Floats:

@@ -81,7 +81,8 @@ class Budget:
 
     def spend(self, now: float, rest_s: float, student_s: float | None) -> None:
         """One step's durations; ``student_s`` None: the student was not asked."""
-        expected = 0.0 if student_s is None else self._costs.student_s[self.level.steps]
+        # what was waited for may have been begun at the level before, which had a student
+        expected = 0.0 if student_s is None else self._costs.student_s.get(self.level.steps, 0.0)
         self._window.append(_Spent(now, rest_s, student_s or 0.0, expected))
         while now - self._window[0].now > WINDOW_S:
             self._window.popleft()

@@ -129,3 +129,10 @@ def test_where_the_rest_alone_overruns_the_student_beside_it_is_lessened_level_b
             seen.append(budget.level)
     assert seen[:2] == [Level(1), Level(1, 2)]
     assert Level(0) not in seen
+
+
+def test_the_last_painting_of_a_student_that_was_taken_off_may_still_be_waited_for():
+    budget = Budget(0.02, LEVELS, COSTS)
+    assert budget.level == Level(0)
+    budget.spend(0.1, 0.015, 0.001)
+    assert budget.level == Level(0)

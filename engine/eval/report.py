@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.eval.gallery import Strip
 from engine.eval.records import Section, Table, advantage
-from engine.eval.report_charts import ReportCharts, best_homography, colour_of
+from engine.eval.report_charts import ReportCharts, best_homography, colour_of, subject_of
 from engine.eval.report_columns import COLUMNS, FOOTAGE, Better, Column
 from engine.eval.report_pictures import clips, strips_with_errors
 from engine.eval.results import Results, surroundings
@@ -85,7 +85,7 @@ class _Page:
             section: results.table(section)
             for section in dict.fromkeys(column.section for column in (*COLUMNS, *FOOTAGE))
         }
-        self._subject = self._own[-1]
+        self._subject = subject_of(results)
         self._best_flat = best_homography(results)
 
     def head(self) -> str:

@@ -12,6 +12,7 @@ from engine.eval.results import Results
 from engine.eval.statistics import Summary
 
 HOMOGRAPHIES = ("rotation", "plane")
+NO_MODELS = {"copy", "depth", *HOMOGRAPHIES}
 UNSHOWN = "truth"  # its figures lie far above all others
 LEAST_SPAN = {"psnr_db": 4.0, "common_db": 4.0, "sharpness": 0.3, "rotation_deg": 2.0}  # of a chart's axis
 RECALL_DEG = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
@@ -30,6 +31,12 @@ def best_homography(results: Results) -> str | None:
     fidelity = results.table("fidelity")
     values = {name: fidelity[name]["psnr_db"].mean or 0.0 for name in HOMOGRAPHIES if name in fidelity}
     return max(values, key=values.__getitem__) if values else None
+
+
+def subject_of(results: Results) -> str:
+    """Whom a report is about: the first of the models that were given, or else the last method."""
+    own = [name for name in results.methods if name not in results.oracles]
+    return next((name for name in own if name not in NO_MODELS), own[-1])
 
 
 class ReportCharts:
@@ -109,13 +116,13 @@ class ReportCharts:
         self, section: Section, figure: str, x: str, y: str, *, exact: bool = False, log: bool = False
     ) -> str:
         found = series(self._results.records, section, figure)
-        subject = [name for name in found if name not in self._results.oracles][-1:]
+        subject = subject_of(self._results)
         shown = [
             self._line(
                 name,
                 [
                     Point(x=at, y=one.mean, low=one.low, high=one.high)
-                    if [name] == subject
+                    if name == subject
                     else Point(x=at, y=one.mean)
                     for at, one in found[name].items()
                     if one.mean is not None and (section != "time" or at > 0)  # all begin at the source

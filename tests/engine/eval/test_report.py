@@ -12,6 +12,8 @@ from engine.eval.charts import Line, Point
 from engine.eval.footage import measure_footage, read_frames, unrest
 from engine.eval.gallery import Gallery
 from engine.eval.report import write_report
+from engine.eval.report_charts import subject_of
+from engine.eval.results import Protocol, Results
 
 WATCH = """
 window.problems = [];
@@ -36,6 +38,16 @@ def page(evaluated, footage, tmp_path_factory):
     return write_report(
         tmp_path_factory.mktemp("report"), evaluated.results, evaluated.gallery.strips, gallery.strips
     )
+
+
+@pytest.mark.parametrize(
+    ("methods", "subject"),
+    [(["copy", "plane", "depth", "ours", "theirs", "truth"], "ours"), (["copy", "depth", "truth"], "depth")],
+)
+def test_a_report_is_about_the_first_model_that_was_given(methods, subject):
+    protocol = Protocol(name="test", size=(112, 64))
+    told = dict.fromkeys(methods, "")
+    assert subject_of(Results(protocol=protocol, data="", methods=told, oracles=("truth",))) == subject
 
 
 @pytest.mark.browser

@@ -214,8 +214,7 @@ class Background:
         fill = enlarged_in(_with_nothing_seen(self._fill[..., :3]), self._size, part)
         lends = (_seen_beside(hides) | self._known) & behind
         colours = cv2.copyTo(self._seen_small, (self._known & hides).view(np.uint8), small.copy())
-        smooth = cv2.resize(self._fill[..., :3], self._grid)
-        self._patches = Patches.of(lends, colours, smooth, self._patches)
+        self._patches = Patches.of(lends, colours, self._patches)
         texture, share = self._patches.within(self._with_what_is_known(frame, hides), self._size, part)
         texture[..., 3] = 0
         cv2.add(multiplied(texture, share, texture), multiplied(fill, cv2.bitwise_not(share), fill), dst=fill)

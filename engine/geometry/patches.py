@@ -3,8 +3,8 @@
 So shelves, books and brickwork go on, and stay straight, where a smooth fill would leave a smear. Each side
 of what hides is continued by one shift, again and again, the one with which the picture goes on best at the
 seam (shift maps; Pritch et al., *Shift-Map Image Editing*, 2009), and it is kept while it is good enough, so
-nothing swims when people move. Only detail is carried over: light and colours are those of the smooth fill.
-It is a guess that grows worse with the way, so it gives way to that. Knows nothing of depth or of what hides.
+nothing swims when people move, in the light that there is at the seam. It is a guess that grows worse with
+the way, so deep inside it gives way to a smooth fill. Knows nothing of depth or of what hides.
 
 Shapes: H W the picture's rows and columns, h w the grid's.
 """
@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.geometry.pictures import Bytes, Floats, Mask, Part, Size, enlarged_in
+from engine.geometry.pictures import Bytes, Floats, Mask, Part, Size, enlarged_in, weighted
 
-REACH = 0.09  # of the width: deeper inside, nothing is guessed
+REACH = 0.09  # of the width: deeper inside, nothing is guessed ...
+FADING = 0.6  # ... and from this share of the way back on it is shown as it is
 MOST_REGIONS = 4
 LEAST = 0.06  # of the width: a shorter shift would show as a pattern
 FARTHER = 20  # cells: shifts that are tried beyond the least
@@ -29,8 +30,9 @@ FEWEST_CELLS = 12  # of a seam that says anything
 COMPARABLE = 0.6  # of a seam's cells must have something to be compared with
 NEARER = 0.01  # of its error, by which each further cell makes a shift worse
 KEPT = 1.25  # times worse than the best, and the shift before is kept
-ROWS = 13  # around each, in which there is as much detail
-BUSIER, PLAIN = 1.5, 2.0  # times the seam's detail, and squared levels: more is hardly what is hidden
+BESIDE = 6  # cells beside the seam, and ...
+ROWS = 13  # ... rows around each, that tell what is usual there
+UNUSUAL, PLAIN = 5.0, 30.0  # times their variance, and squared levels: what is farther off fades
 BROAD = 0.04  # of the width: what is wider is light and colour, not detail
 SOFTENED = (3, 3)  # cells
 NEXT = np.ones((3, 3), np.uint8)
@@ -50,16 +52,18 @@ class Patches:
     light: NDArray[np.int16]
 
     @classmethod
-    def of(cls, lends: Mask, colours: Bytes, fill: Floats, before: Patches | None) -> Patches:
-        """Cells ``lends`` h w are seen, in ``colours`` h w 3; ``fill`` h w 3 is smooth, and complete."""
-        broad = cv2.blur(fill, (1 + 2 * round(BROAD * lends.shape[1]),) * 2)
-        detail = colours - broad
+    def of(cls, lends: Mask, colours: Bytes, before: Patches | None) -> Patches:
+        """Cells ``lends`` h w are seen, in ``colours`` h w 3."""
+        seen = colours.astype(np.float32)
+        broad = _broad(seen, lends)
+        detail = seen - broad
         x = np.arange(lends.shape[1], dtype=np.float32)
         left, right = _nearest(lends, x)
         depth, span = np.minimum(x - left, right - x), right - left
-        share = np.clip(1 - depth / np.minimum(REACH * len(x), np.maximum(span, 1) / 2), 0, 1)
+        share = np.clip((1 - depth / np.minimum(REACH * len(x), np.maximum(span, 1) / 2)) / FADING, 0, 1)
         share = np.where(lends, 0, share).astype(np.float32)
         shifts, which = [(0, 0)], np.zeros(lends.shape, np.uint8)
+        likely, lights = np.ones_like(share), [np.zeros((len(lends), 3), np.float32)]
         count, regions, facts, _ = cv2.connectedComponentsWithStats((~lends).view(np.uint8), connectivity=4)
         for region in 1 + np.argsort(-facts[1:count, cv2.CC_STAT_AREA])[:MOST_REGIONS]:
             near = (regions == region) & (share > 0)
@@ -72,20 +76,24 @@ class Patches:
                 if shift is None:
                     continue
                 times = np.ceil(depth[hidden] / abs(shift[0])).astype(np.intp)
+                lighter = seam.lighter(broad, shift)
                 y, x_ = hidden[0] + times * shift[1], hidden[1] + times * shift[0]
+                lent = _lent(lends, y, x_)
+                brought = seen[np.where(lent, y, 0), np.where(lent, x_, 0)]
+                brought = brought + times[:, None] * lighter[hidden[0]]
                 which[hidden] = len(shifts) - 1 + times
-                share[hidden] *= seam.likely(detail, y, x_, hidden[0]) * _lent(lends, y, x_)
-                shifts += [(n * shift[0], n * shift[1]) for n in range(1, int(times.max()) + 1)]
+                likely[hidden] = lent * seam.likely(seen, brought, hidden[0])
+                for n in range(1, int(times.max()) + 1):
+                    shifts.append((n * shift[0], n * shift[1]))
+                    lights.append(n * lighter)
         share[which == 0] = 0
+        share = cv2.blur(share, SOFTENED) * cv2.blur(cv2.erode(likely, NEXT), SOFTENED)
         # each goes on a little around its cells, so that what is enlarged from both is of one
         grown = cv2.dilate(which, NEXT, iterations=2)
         which = np.where(which > 0, which, grown)
         light = np.zeros((*lends.shape, 4), np.int16)
-        for number, (along, down) in enumerate(shifts[1:], 1):
-            y, x_ = np.nonzero(which == number)
-            there = np.clip(y + down, 0, len(lends) - 1), np.clip(x_ + along, 0, len(x) - 1)
-            light[y, x_, :3] = np.rint(broad[y, x_] - broad[there])
-        return cls(shifts, which, cv2.blur(share, SOFTENED), light)
+        light[..., :3] = np.rint(np.stack(lights)[which, np.arange(len(lends))[:, None]])
+        return cls(shifts, which, share, light)
 
     def within(self, picture: Bytes, size: Size, part: Part) -> tuple[Bytes, Bytes]:
         """In that part of a picture H W 4 of ``size``: what is carried over, and the share 0…255."""
@@ -110,8 +118,8 @@ class Patches:
 
 @dataclass(frozen=True, slots=True)
 class _Seam:
-    """Cells ``y``, ``x`` that are seen, beside others that are to be made up from the left (``way`` −1) or
-    the right (1). ``lends`` h w: all that are seen.
+    """Cells ``y``, ``x`` that are seen, right beside others that are to be made up from the left (``way`` −1)
+    or the right (1). ``lends`` h w: all that are seen.
     """
 
     lends: Mask
@@ -128,9 +136,13 @@ class _Seam:
         at = np.zeros_like(lends)
         at[hidden[0][inside], edge[inside].astype(np.intp)] = True
         y, x = np.nonzero(at)
-        y, x = np.repeat(y, SEAM), (x[:, None] + way * np.arange(SEAM)).ravel()
-        ok = _lent(lends, y, x)
-        return cls(lends, y[ok], x[ok], way)
+        return cls(lends, y, x, way)
+
+    def strip(self, wide: int) -> tuple[Cells, Cells]:
+        """The cells y, x along it that are seen, so many deep."""
+        y, x = np.repeat(self.y, wide), (self.x[:, None] + self.way * np.arange(wide)).ravel()
+        seen = _lent(self.lends, y, x)
+        return y[seen], x[seen]
 
     def goes_on(self, detail: Floats, last: tuple[int, int] | None) -> tuple[int, int] | None:
         """With which shift, in columns and rows; None: there is none. ``last``: the one before."""
@@ -140,14 +152,15 @@ class _Seam:
         if last is not None and least <= self.way * last[0]:
             tried.append((abs(last[0]), last[1]))
         ways = np.array(tried)
-        y, x = self.y + ways[:, 1:], self.x + self.way * ways[:, :1]
+        seam_y, seam_x = self.strip(SEAM)
+        y, x = seam_y + ways[:, 1:], seam_x + self.way * ways[:, :1]
         usable = _lent(self.lends, y, x)
         there = detail[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
-        off = np.abs(there - detail[self.y, self.x]).sum(axis=2)
+        off = np.abs(there - detail[seam_y, seam_x]).sum(axis=2)
         counted = usable.sum(axis=1)
         errors = (off * usable).sum(axis=1) / np.maximum(counted, 1)
         errors *= 1 + NEARER * (ways[:, 0] - least + np.abs(ways[:, 1]))
-        errors[counted < max(FEWEST_CELLS, COMPARABLE * len(self.x))] = np.inf
+        errors[counted < max(FEWEST_CELLS, COMPARABLE * len(seam_x))] = np.inf
         best = int(errors.argmin())
         if not np.isfinite(errors[best]):
             return None
@@ -155,24 +168,43 @@ class _Seam:
             best = len(tried) - 1
         return self.way * int(ways[best, 0]), int(ways[best, 1])
 
-    def likely(self, detail: Floats, y: Cells, x: Cells, row: Cells) -> Floats:
-        """How likely what cells y, x bring to others, of these rows, is what is hidden there, 0…1."""
-        of_seam = _busyness(detail, self.lends, self.y, self.x, self.y)
-        brought = _busyness(detail, self.lends, y, x, row)
-        found: Floats = np.minimum(1, (BUSIER * of_seam + PLAIN) / np.maximum(brought, 1e-3))[row]
-        return found
+    def lighter(self, broad: Floats, shift: tuple[int, int]) -> Floats:
+        """h 3: by how many levels the seam is lighter than what goes on from it, around each row."""
+        here = self.strip(SEAM)
+        there = here[0] + shift[1], here[1] + shift[0]
+        usable = _lent(self.lends, *there)
+        more = broad[here][usable] - broad[there[0][usable], there[1][usable]]
+        return _mean_around(more, here[0][usable], len(self.lends))
+
+    def likely(self, colours: Floats, brought: Floats, row: Cells) -> Floats:
+        """How likely colours n 3 that are ``brought`` to cells of these rows are what is hidden there, 0…1:
+        not if they are far from what is usual beside the seam.
+        """
+        beside = self.strip(BESIDE)
+        rows = len(self.lends)
+        mean = _mean_around(colours[beside], beside[0], rows)
+        spread = _mean_around(np.square(colours[beside] - mean[beside[0]]), beside[0], rows).sum(axis=1)
+        off = np.square(brought - mean[row]).sum(axis=1)
+        found: Floats = np.minimum(1, (UNUSUAL * spread[row] + PLAIN) / np.maximum(off, 1e-3))
+        return found * found
 
 
-def _busyness(detail: Floats, lends: Mask, y: Cells, x: Cells, row: Cells) -> Floats:
-    """How much detail there is in cells y, x that lend, around each row that they count for: mean squared
-    levels, h.
-    """
-    usable = _lent(lends, y, x)
-    energy = np.square(detail[y[usable], x[usable]]).mean(axis=1)
-    sums, counts = (np.bincount(row[usable], weights, len(lends)) for weights in (energy, None))
+def _mean_around(values: Floats, row: Cells, rows: int) -> Floats:
+    """The means h c of the values n c that count for the ``ROWS`` around each row; 0 where none does."""
     around = np.ones(ROWS)
-    mean: Floats = np.convolve(sums, around, "same") / np.maximum(np.convolve(counts, around, "same"), 1)
-    return mean
+    counts, *sums = (
+        np.convolve(np.bincount(row, weights, rows), around, "same") for weights in (None, *values.T)
+    )
+    means: Floats = np.stack(sums, axis=1) / np.maximum(counts, 1)[:, None]
+    return means
+
+
+def _broad(colours: Floats, lends: Mask) -> Floats:
+    """h w 3: light and colours around each cell, of what is seen there."""
+    around = (1 + 2 * round(BROAD * lends.shape[1]),) * 2
+    share = cv2.blur(lends.astype(np.float32), around)
+    seen = cv2.blur(cv2.copyTo(colours, lends.view(np.uint8)), around)
+    return weighted(seen, 1 / np.maximum(share, np.float32(1e-3)))
 
 
 def _lent(lends: Mask, y: Cells, x: Cells) -> Mask:

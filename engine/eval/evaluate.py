@@ -5,10 +5,14 @@ Knows nothing of how the results are shown.
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol as Interface
+
+import psutil
 
 from engine.data import layout
 from engine.data.rig import read_rig
@@ -199,7 +203,7 @@ class _Run:
                 self._done(length, f"{length} frames of {method.name}")
 
     def drift(self, case: Case) -> None:
-        """The same turn to and fro through the clip, again and again."""
+        """The same turn to and fro through the clip, again and again; then, what a frame costs by now."""
         turn = max(1, 2 * len(case.truth) - 2)
         first, last = self._protocol.drift_from, self._protocol.drift_to
         turns = max(0, last - first) // turn
@@ -207,10 +211,14 @@ class _Run:
             {first + turn * round(k * turns / POINTS_OF_DRIFT) for k in range(POINTS_OF_DRIFT + 1)}
         )
         for method in self.streaming:
-            frames = method.render(case.shot.lasting(starts[-1] + turn))
+            frames = method.render(case.shot.lasting(starts[-1] + 2 * turn))
             for start, stretch in self._stretches(frames, starts, turn, method.name):
                 figures = measure.drift(_stretch(case, start, turn), stretch)
-                self._record(case, "drift", method.name, figures, start)
+                memory = {"memory_mb": psutil.Process().memory_info().rss / 1e6}
+                self._record(case, "drift", method.name, figures | memory, start)
+            early = itertools.islice(method.render(case.shot.lasting(first + turn)), first, None)
+            cost = {"late_cost": _cost_over(frames, early, turn)}
+            self._record(case, "speed", method.name, cost)
 
     def _stretches(
         self, frames: Iterator[Pixels], starts: Sequence[int], length: int, name: str
@@ -224,6 +232,8 @@ class _Run:
             if len(kept) == length:
                 yield waiting.pop(0), kept
                 kept = []
+                if not waiting:
+                    return
             if index % 100 == 99:
                 self._done(100, f"{name}, frame {index + 1} of a long run")
 
@@ -268,6 +278,20 @@ class _Run:
 def _stretch(case: Case, start: int, length: int) -> list[Pixels]:
     """The truth of a part of a long run."""
     return [case.truth[ping_pong(start + i, len(case.truth))] for i in range(length)]
+
+
+def _cost_over(late: Iterator[Pixels], early: Iterator[Pixels], frames: int) -> float:
+    """The time that so many frames of the one take over that of the other; in turns, so that a machine whose
+    speed drifts favours neither.
+    """
+    next(late), next(early)  # the first of the early ones has all those before it to wait for
+    spent = [0.0, 0.0]
+    for _ in range(frames - 1):
+        for number, stream in enumerate((late, early)):
+            began = time.perf_counter()
+            next(stream)
+            spent[number] += time.perf_counter() - began
+    return spent[0] / spent[1]
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -134,6 +134,14 @@ COLUMNS = (
         about="Median time per frame on the machine named below, loading not counted; for methods that make"
         " a clip at once, its share.",
     ),
+    Column(
+        section="speed",
+        figure="late_cost",
+        title="late, ×",
+        better="lower",
+        about="What a frame takes at the end of the long run of the drift, over one that early in it; both "
+        "in turns.",
+    ),
 )
 FOOTAGE = (
     Column(

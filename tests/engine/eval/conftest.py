@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -183,7 +184,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Fading:
-    """Shows the source, darker by one code value after every ten frames: a method that drifts."""
+    """Shows the source, darker by one code value and slower after every ten frames: a method that drifts."""
 
     name = "fading"
     about = "a method that drifts"
@@ -192,6 +193,7 @@ class Fading:
 
     def render(self, shot: Shot) -> Iterator[np.ndarray]:
         for index, source in enumerate(shot.source):
+            time.sleep(2e-4 * (index // 10))
             yield (source.astype(int) - index // 10).clip(0, 255).astype(np.uint8)
 
 

@@ -57,10 +57,16 @@ def test_a_drift_is_seen_and_length_is_told_from_content(results):
     drift = {r.at: r.figures for r in results.records if r.section == "drift"}
     assert {r.method for r in results.records if r.section == "drift"} == {"fading"}
     assert drift[10]["colour_shift"] + 8 * 1.7 < drift[100]["colour_shift"]
+    assert drift[100]["memory_mb"] > 10
     lengths = {r.at: r.figures for r in results.records if r.section == "length"}
     assert set(lengths) == {8, 16, 40}
     assert len({figures["common_db"] for figures in lengths.values()}) == 1  # their first frames are the same
     assert len({figures["psnr_db"] for figures in lengths.values()}) == 3
+
+
+def test_what_slows_down_in_a_long_run_is_seen(results):
+    assert results.table("speed")["fading"]["late_cost"].mean > 2
+    assert "late_cost" not in results.table("speed")["copy"]
 
 
 def test_everything_is_written_and_can_be_read_again(results, tmp_path):

@@ -35,6 +35,7 @@ ROWS = 13  # ... rows around each, that tell what is usual there
 UNUSUAL, PLAIN = 5.0, 30.0  # times their variance, and squared levels: what is farther off fades
 BROAD = 0.04  # of the width: what is wider is light and colour, not detail
 SOFTENED = (3, 3)  # cells
+FINER, ROUNDING = 3, 7  # times, and parts of cells: off the corners of what comes from one place
 NEXT = np.ones((3, 3), np.uint8)
 Cells = NDArray[np.intp]
 
@@ -97,7 +98,8 @@ class Patches:
 
     def within(self, picture: Bytes, size: Size, part: Part) -> tuple[Bytes, Bytes]:
         """In that part of a picture H W 4 of ``size``: what is carried over, and the share 0…255."""
-        which = cv2.resize(self.which, size, interpolation=cv2.INTER_NEAREST)[part]
+        finer = cv2.resize(self.which, None, fx=FINER, fy=FINER, interpolation=cv2.INTER_NEAREST)
+        which = cv2.resize(cv2.medianBlur(finer, ROUNDING), size, interpolation=cv2.INTER_NEAREST)[part]
         texture = picture[part].copy()
         scale = size[0] / self.which.shape[1], size[1] / self.which.shape[0]
         for number, (along, down) in enumerate(self.shifts[1:], 1):

@@ -35,7 +35,7 @@ ROWS = 13  # ... rows around each, that tell what is usual there
 UNUSUAL, PLAIN = 5.0, 30.0  # times their variance, and squared levels: what is farther off fades
 BROAD = 0.04  # of the width: what is wider is light and colour, not detail
 SOFTENED = (3, 3)  # cells
-FINER, ROUNDING = 3, 7  # times, and parts of cells: off the corners of what comes from one place
+FINER, ROUNDING = 3, 5  # times, and parts of cells: off the corners of what comes from one place
 NEXT = np.ones((3, 3), np.uint8)
 Cells = NDArray[np.intp]
 

@@ -42,7 +42,6 @@ TOO_SURE = np.float32(2.0)  # it learnt from renderings: of what a camera sees i
 PLANES_EVERY = 6  # frames drawn
 FRONT_BLUR = (7, 7)  # cells
 FRONT_RATE = np.float32(0.3)  # share of a new frame in a person's depth
-BARES = 2.0  # cells that people move by: then what was right beside them is seen
 WIDER_VIEW = 0.94  # of the zoom, at least: what the camera may see by the time the picture is shown
 
 FAILURES = (EngineError, Fail, RuntimeException)  # of the network: no weights, or ONNX Runtime gave up
@@ -195,7 +194,7 @@ class Scene:
     def _travelled(self, lens: Intrinsics, pose: Pose) -> Bytes:
         share, corner = self._matte.enlarged(self._half, self.size)
         small_share = self._matte.on_grid
-        plate = self._background.plate(self._parallax(lens, pose) > BARES)
+        plate = self._background.plate(self._parallax(lens, pose))
         if self._drawn % PLANES_EVERY == 0:
             self._planes.learn(plate.inverse_depth, self._error(small_share > 0))
         self._drawn += 1

@@ -38,7 +38,9 @@ DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
 NEXT = np.ones((3, 3), np.uint8)
-WIDER = np.ones((5, 5), np.uint8)  # the soft edge of what hides as well: it would stay as an outline
+BARES = 2.0  # cells that what hides is moved by: then what was right beside it is seen
+SOFT_EDGE = 2  # cells of what hides that would stay as an outline
+FADED_IN = 6  # cells beside what hides: from here on what is known is shown as it is, and there is no seam
 BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))  # so near, what the matte missed may stand
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
@@ -135,6 +137,7 @@ class Background:
         self._made_up: Bytes | None = None  # H W 4
         self._made_up_before = np.zeros(shape, np.bool_)
         self._known = np.zeros(shape, np.bool_)
+        self._lies_behind = np.zeros(shape, np.bool_)  # is no nearer than what hides something about there
         self._is_complete = False
         self._frames = 0
         self._watch.reset()
@@ -168,14 +171,19 @@ class Background:
             self._complete(frame, small, clear, np.where(foreground, inverse_depth, 0))
         self._now = frame, foreground
 
-    def plate(self, is_bared: bool) -> Plate:
-        """Of the newest frame; until the next one. ``is_bared``: what stands in front will be drawn
-        elsewhere, so nothing of its edge may stay; otherwise what is really seen begins right beside it.
+    def plate(self, parallax: float) -> Plate:
+        """Of the newest frame; until the next one. ``parallax``: by how many cells what stands in front will
+        be moved before it. If it is, nothing of its edge may stay, and what was made up fades into what is
+        seen; otherwise what is seen begins right beside it.
         """
         frame, foreground = self._now
         colour = self._buffers.bytes("plate", *frame.shape)
         np.copyto(colour, frame)
-        wider = cv2.dilate(_white(foreground), WIDER if is_bared else NEXT)
+        if parallax > BARES:
+            wider = _grown(foreground, SOFT_EDGE)
+            wider |= _grown(foreground, min(round(parallax), FADED_IN)) & _white(self._lies_behind)
+        else:
+            wider = _grown(foreground, 1)
         part = around(wider > 0, self._size)
         if part is not None:
             hidden = enlarged_in(cv2.blur(wider, ROUNDING), self._size, part)
@@ -200,16 +208,16 @@ class Background:
         what hides it, 0 elsewhere.
         """
         self._is_complete = True
-        part = around(~self._known, self._size)
+        within = cv2.erode(_white(self._known), FADE_REACH)
+        part = around(within == 0, self._size)
         if part is None:
             self._fill, self._patches, self._made_up, self._behind = None, None, None, self._seen
             return
         hides = front > 0
-        behind = self._behind_what_hides(front, hides)
+        behind = self._lies_behind = self._behind_what_hides(front, hides)
         self._fill = self._filled(small, clear, hides, behind)
         self._behind = self._buffers.bytes("behind", *self._seen.shape)
         np.copyto(self._behind, self._seen)
-        within = cv2.erode(_white(self._known), FADE_REACH)
         known = enlarged_in(cv2.blur(within, ROUNDING), self._size, part)
         fill = enlarged_in(_with_nothing_seen(self._fill[..., :3]), self._size, part)
         lends = (_seen_beside(hides) | self._known) & behind
@@ -284,6 +292,12 @@ def _seen_beside(hides: Mask) -> Mask:
 def _white(mask: Mask) -> Bytes:
     white: Bytes = mask.view(np.uint8) * np.uint8(255)
     return white
+
+
+def _grown(mask: Mask, cells: int) -> Bytes:
+    """White where it is, and so many cells around."""
+    side = 1 + 2 * cells
+    return cv2.dilate(_white(mask), np.ones((side, side), np.uint8))
 
 
 def _with_nothing_seen(colour: Floats) -> Bytes:

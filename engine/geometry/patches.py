@@ -78,9 +78,9 @@ class Patches:
                     continue
                 times = np.ceil(depth[hidden] / abs(shift[0])).astype(np.intp)
                 lighter = seam.lighter(broad, shift)
-                y, x_ = hidden[0] + times * shift[1], hidden[1] + times * shift[0]
-                lent = _lent(lends, y, x_)
-                brought = seen[np.where(lent, y, 0), np.where(lent, x_, 0)]
+                y, from_x = hidden[0] + times * shift[1], hidden[1] + times * shift[0]
+                lent = _lent(lends, y, from_x)
+                brought = seen[np.where(lent, y, 0), np.where(lent, from_x, 0)]
                 brought = brought + times[:, None] * lighter[hidden[0]]
                 which[hidden] = len(shifts) - 1 + times
                 likely[hidden] = lent * seam.likely(seen, brought, hidden[0])

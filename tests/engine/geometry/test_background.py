@@ -38,8 +38,8 @@ class Show:
         self.background.update(opaque, picture, depth, front)
         return front
 
-    def plate(self, *, is_bared=True):
-        return self.background.plate(is_bared)
+    def plate(self, *, parallax=9.0):
+        return self.background.plate(parallax)
 
 
 @pytest.fixture
@@ -68,14 +68,28 @@ def test_what_nobody_saw_is_filled_from_the_background_and_never_from_the_person
     assert np.allclose(plate.inverse_depth[front], 0.2, atol=0.01)
 
 
-@pytest.mark.parametrize(("is_bared", "beside"), [(False, 3), (True, 5)])
-def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show, is_bared, beside):
+@pytest.mark.parametrize(("parallax", "beside"), [(0.0, 3), (3.0, 7), (9.0, 13)])
+def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show, parallax, beside):
     for _ in range(9):
         show.frame(x=60)
     darker = (WALL * 0.9).astype(np.uint8)
     front = show.frame(x=60, wall=darker)
     clear = cv2.dilate(front.astype(np.uint8), np.ones((beside, beside))) == 0
-    assert (show.plate(is_bared=is_bared).colour[clear][:, :3] == darker[clear]).all()
+    assert (show.plate(parallax=parallax).colour[clear][:, :3] == darker[clear]).all()
+
+
+def test_what_stands_before_somebody_keeps_its_edge(show):
+    """A table: nearer than they are, so nothing that was made up for behind them is shown over it."""
+    frame = WALL.copy()
+    front = np.zeros((HEIGHT, WIDTH), bool)
+    front[20:70, 60:90] = True
+    frame[front], frame[70:] = PERSON, (90, 60, 30)
+    depth = np.where(front, 0.5, 0.2).astype(np.float32)
+    depth[70:] = 0.8
+    for _ in range(9):
+        show.background.update(cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA), frame, depth, front)
+    assert (show.plate().colour[73:, :, :3] == frame[73:]).all()
+    assert (show.plate().colour[40, 90:92, 3] == 0).all()
 
 
 def test_what_was_learnt_piece_by_piece_has_no_dark_cracks(show):

@@ -6,12 +6,11 @@ and m how far the two agree,
 
     out = U(x0) + U(m) · (base − U(D(base)))  =  U(m) · (base + U(r)) + (1 − U(m)) · U(x0),  r = x0 − D(base).
 
-Before that, the base is moved to where the model has it, by a few pixels. And where a base that was seen is
-trusted, r is only what is smooth of it: a cell's colour against its neighbour's is the base's affair as well.
+Where a base that was seen is trusted, r is only what is smooth of it: a cell's colour against its neighbour's
+is the base's affair as well.
 
-What is small, r, m and the offset, is a :class:`Correction` of the base. Corrections can be faded, steadied
-along time and carried over to the next view; a base without any is delivered as it is. Knows nothing of
-models or poses.
+What is small, r and m, is a :class:`Correction` of the base. Corrections can be faded, steadied along time
+and carried over to the next view; a base without any is delivered as it is. Knows nothing of models or poses.
 
 Shapes: H W the show's rows and columns, h w the model's.
 """
@@ -24,7 +23,6 @@ import cv2
 import numpy as np
 
 from engine.camera.geometry import Matrix
-from engine.geometry.alignment import Aligner, moved
 from engine.geometry.pictures import Buffers, Bytes, Floats, Mask, Size, blended, multiplied, shrunk, weighted
 
 FINER = 3  # the mixture is made on a grid that is finer than the model's cells by this factor, then enlarged
@@ -35,11 +33,9 @@ DOUBT = 0.6  # times what is tolerated, from full trust to none
 ABOUT = (5, 5)  # cells in which ...
 DOUBTED_CELLS = (0.2, 0.5)  # ... this share, from doubt to disbelief, differs
 MISTRUST_RATE, TRUST_RATE = 0.6, 0.2  # share of a new trust in the old one, where it falls and where it rises
-STEADY_RATE = 0.2  # share of a new colour and offset where the base is trusted: its detail must not shiver
+STEADY_RATE = 0.2  # share of a new colour where the base is trusted: its detail must not shiver
 EVEN = (5, 5)  # cells over which a trusted base's colour is corrected
 MADE_UP = 0.8  # of the base's detail to keep where nobody ever saw: the model's alone would be a soft patch
-LEAST_OFFSET = 0.05  # cells that nobody sees
-RELATIVELY = cv2.INTER_LINEAR | cv2.WARP_RELATIVE_MAP
 TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 
@@ -50,29 +46,21 @@ class Small:
     colour: Floats
     seen: Floats
 
-    def moved(self, offset: Floats) -> Small:
-        return Small(moved(self.colour, offset), moved(self.seen, offset))
-
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """``offset`` h w 2: where in the base to look, in cells; ``colour`` h w 3: what to add to the colours
-    found there, in levels; ``trust`` h w, 0…1: how much of the detail there to keep.
+    """``colour`` h w 3: what to add to the base's colours, in levels; ``trust`` h w, 0…1: how much of its
+    detail to keep.
     """
 
     colour: Floats
     trust: Floats
-    offset: Floats
 
     @classmethod
     def none(cls, size: Size) -> Correction:
         """The base as it is."""
         height, width = size[::-1]
-        return cls(
-            np.zeros((height, width, 3), np.float32),
-            np.ones((height, width), np.float32),
-            np.zeros((height, width, 2), np.float32),
-        )
+        return cls(np.zeros((height, width, 3), np.float32), np.ones((height, width), np.float32))
 
     def mixed(self, other: Correction, share: Floats | float) -> Correction:
         """``other`` as far as ``share`` (h w, or one number) says."""
@@ -80,7 +68,6 @@ class Correction:
         return Correction(
             self.colour + weighted(other.colour - self.colour, wide),
             self.trust + wide * (other.trust - self.trust),
-            self.offset + weighted(other.offset - self.offset, wide),
         )
 
     def steadied(self, before: Correction) -> Correction:
@@ -88,20 +75,16 @@ class Correction:
         rate = np.where(self.trust < before.trust, MISTRUST_RATE, TRUST_RATE).astype(np.float32)
         trust = before.trust + rate * (self.trust - before.trust)
         rate = 1 - np.float32(1 - STEADY_RATE) * trust
-        return Correction(
-            before.colour + weighted(self.colour - before.colour, rate),
-            trust,
-            before.offset + weighted(self.offset - before.offset, rate),
-        )
+        return Correction(before.colour + weighted(self.colour - before.colour, rate), trust)
 
     def carried(self, homography: Matrix) -> Correction:
         """Over to another view; ``homography`` takes the pixels h w of this one to that one's."""
         height, width = self.trust.shape
-        colour, trust, offset = (
+        colour, trust = (
             cv2.warpPerspective(part, homography, (width, height), borderMode=cv2.BORDER_REPLICATE)
-            for part in (self.colour, self.trust, self.offset)
+            for part in (self.colour, self.trust)
         )
-        return Correction(colour, trust, offset)
+        return Correction(colour, trust)
 
 
 def agreement(colour: Floats, small: Small) -> Floats:
@@ -134,7 +117,6 @@ class Delivery:
         self.size, self._model = size, model
         self._fine = (min(size[0], FINER * model[0]), min(size[1], FINER * model[1]))
         self._buffers = Buffers()
-        self._aligner = Aligner(model)
 
     def small(self, base: Bytes) -> Small:
         """D of the base H W 4: colours, and in the last channel how far they were really seen, 0…255."""
@@ -143,20 +125,14 @@ class Delivery:
 
     def correction(self, painted: Floats, small: Small) -> Correction:
         """What makes the base the picture that was painted, h w 3 in 0…255."""
+        colour = painted - small.colour
         if self.size == self._model:  # there is no detail to keep
-            none = Correction.none(self._model)
-            return Correction(painted - small.colour, np.zeros_like(none.trust), none.offset)
-        offset = self._aligner.offset(painted, small.colour)
-        aligned = small.moved(offset)
-        colour = painted - aligned.colour
-        trust = agreement(colour, aligned)
-        return Correction(_even(colour, trust * aligned.seen), trust, offset)
+            return Correction(colour, np.zeros_like(small.seen))
+        trust = agreement(colour, small)
+        return Correction(_even(colour, trust * small.seen), trust)
 
     def draw(self, base: Bytes, small: Small, correction: Correction) -> Bytes:
         """H W 3: the base H W 4, corrected. At the model's own size, that is what was painted."""
-        if np.abs(correction.offset).max() > LEAST_OFFSET:
-            small = small.moved(correction.offset)
-            base = self._moved(base, correction.offset)
         painted = small.colour + correction.colour
         if self.size == self._model:
             return _levels(painted)
@@ -164,15 +140,6 @@ class Delivery:
         added = self._finer(correction.colour)
         added += weighted(self._finer(painted) - added, 1 - kept / np.float32(255))
         return self._combined(base, kept.astype(np.uint8), added)
-
-    def _moved(self, base: Bytes, offset: Floats) -> Bytes:
-        width, height = self.size
-        scale = np.array([one / cell for one, cell in zip(self.size, self._model, strict=True)], np.float32)
-        large = self._buffers.floats("offset", height, width, 2)
-        cv2.resize(offset * scale, self.size, dst=large)
-        found = self._buffers.bytes("moved", *base.shape)
-        cv2.remap(base, large, None, RELATIVELY, dst=found, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-        return found
 
     def _combined(self, base: Bytes, kept: Bytes, added: Floats) -> Bytes:
         """kept/255 · base + added, the latter two enlarged."""

@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.geometry.alignment import moved
 from engine.geometry.delivery import MADE_UP, Correction, Delivery, Small, agreement
 from engine.geometry.pictures import shrunk
 
@@ -110,14 +109,6 @@ def test_what_nobody_has_seen_keeps_most_of_the_detail_that_was_made_up_for_it()
     assert (fine * wanted).sum() / (wanted * wanted).sum() == pytest.approx(MADE_UP, abs=0.1)
 
 
-def test_a_base_that_is_a_little_beside_is_moved_into_place():
-    truth, base = scene(), scene(sideways_px=14)
-    out = delivered(seen(base), painted_of(truth))
-    inner = (slice(60, -60), slice(60, -60))
-    assert psnr(out[inner], truth[inner]) > psnr(enlarged(painted_of(truth))[inner], truth[inner]) + 3
-    assert psnr(out[inner], truth[inner]) > psnr(base[inner], truth[inner]) + 6
-
-
 def test_there_are_no_seams_between_the_models_cells():
     """Steps from pixel to pixel are no larger where cells meet than elsewhere."""
     random = np.random.default_rng(2)
@@ -170,7 +161,7 @@ def test_no_correction_leaves_the_base_alone_and_half_of_one_lies_between():
 def test_a_correction_goes_where_the_picture_goes():
     colour = np.zeros((64, 112, 3), np.float32)
     colour[BOX] = 50
-    there = Correction(colour, np.ones((64, 112), np.float32), np.zeros((64, 112, 2), np.float32))
+    there = Correction(colour, np.ones((64, 112), np.float32))
     gone = there.carried(np.array([[1.0, 0, 3], [0, 1, 0], [0, 0, 1]]))
     np.testing.assert_allclose(gone.colour[:, 3:], there.colour[:, :-3], atol=1e-4)
 
@@ -182,9 +173,3 @@ def test_trust_needs_agreement_in_colour_as_well_as_in_brightness():
     trust = agreement(off, small)
     assert trust[30, 55] == 0
     assert trust[5, 5] == 1
-
-
-def test_moving_by_an_offset_looks_there():
-    values = np.arange(64 * 112, dtype=np.float32).reshape(64, 112)
-    offset = np.dstack([np.full((64, 112), 2, np.float32), np.zeros((64, 112), np.float32)])
-    np.testing.assert_array_equal(moved(values, offset)[:, :-2], values[:, 2:])

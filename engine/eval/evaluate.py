@@ -5,8 +5,8 @@ Knows nothing of how the results are shown.
 
 from __future__ import annotations
 
-import itertools
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +31,7 @@ Render = Callable[[Method, Shot], tuple[Sequence[Pixels], Timing]]
 
 POINTS_OF_DRIFT = 20  # stretches of a long run that are looked at after the first
 POINTS_OF_TIME = 20
+COST_ROUNDS, COST_FRAMES = 20, 12  # in turns, and frames of each: whole chunks of any model's
 
 
 class Keeper(Interface):
@@ -211,14 +212,16 @@ class _Run:
             {first + turn * round(k * turns / POINTS_OF_DRIFT) for k in range(POINTS_OF_DRIFT + 1)}
         )
         for method in self.streaming:
-            frames = method.render(case.shot.lasting(starts[-1] + 2 * turn))
+            timed = COST_ROUNDS * COST_FRAMES
+            frames = method.render(case.shot.lasting(starts[-1] + turn + timed))
             for start, stretch in self._stretches(frames, starts, turn, method.name):
                 figures = measure.drift(_stretch(case, start, turn), stretch)
                 memory = {"memory_mb": psutil.Process().memory_info().rss / 1e6}
                 self._record(case, "drift", method.name, figures | memory, start)
-            early = itertools.islice(method.render(case.shot.lasting(first + turn)), first, None)
-            cost = {"late_cost": _cost_over(frames, early, turn)}
-            self._record(case, "speed", method.name, cost)
+            early = method.render(case.shot.lasting(first + timed))
+            for _ in range(first):
+                next(early)
+            self._record(case, "speed", method.name, {"late_cost": _cost_over(frames, early)})
 
     def _stretches(
         self, frames: Iterator[Pixels], starts: Sequence[int], length: int, name: str
@@ -280,18 +283,20 @@ def _stretch(case: Case, start: int, length: int) -> list[Pixels]:
     return [case.truth[ping_pong(start + i, len(case.truth))] for i in range(length)]
 
 
-def _cost_over(late: Iterator[Pixels], early: Iterator[Pixels], frames: int) -> float:
-    """The time that so many frames of the one take over that of the other; in turns, so that a machine whose
-    speed drifts favours neither.
+def _cost_over(late: Iterator[Pixels], early: Iterator[Pixels]) -> float:
+    """The median time of some frames of the one over that of as many of the other: in turns, so that a
+    machine whose speed drifts favours neither.
     """
-    next(late), next(early)  # the first of the early ones has all those before it to wait for
-    spent = [0.0, 0.0]
-    for _ in range(frames - 1):
-        for number, stream in enumerate((late, early)):
+    ratios: list[float] = []
+    for _ in range(COST_ROUNDS):
+        spent: list[float] = []
+        for stream in (late, early):
             began = time.perf_counter()
-            next(stream)
-            spent[number] += time.perf_counter() - began
-    return spent[0] / spent[1]
+            for _ in range(COST_FRAMES):
+                next(stream)
+            spent.append(time.perf_counter() - began)
+        ratios.append(spent[0] / spent[1])
+    return statistics.median(ratios)
 
 
 def _mean(values: Iterable[float]) -> float:

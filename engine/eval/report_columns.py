@@ -139,8 +139,8 @@ COLUMNS = (
         figure="late_cost",
         title="late, ×",
         better="lower",
-        about="What a frame takes at the end of the long run of the drift, over one that early in it; both "
-        "in turns.",
+        about="What a frame takes after the long run of the drift, over one of a stream that has just begun; "
+        "both in turns.",
     ),
 )
 FOOTAGE = (

@@ -1,10 +1,10 @@
 """The student on machines without a GPU: engine ``depth`` at full size, repainted by the mini at its own.
 
 The base is the frame seen from the wanted pose; shrunk, it is the hint by which the mini paints the same
-view, so that the two agree but for what the mini knows better. What goes out is the base's detail in the
-student's colours, and where the two disagree, the student's own pixels. A camera at rest passes frames
-on, and one that only turns is exact wherever the source was looking: there the student paints what lies
-beyond.
+view, so that the two agree but for what the mini knows better. What goes out is the base where it was seen,
+its detail in the student's colours where it was made up, and where the two disagree, the student's own pixels.
+A camera at rest passes frames on, and one that only turns is exact wherever the source was looking: there the
+student paints what lies beyond.
 
 Whatever fails or costs too much ends in what engine ``depth`` does. Knows nothing of processes or queues.
 """

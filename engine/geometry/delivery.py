@@ -6,8 +6,8 @@ and m how far the two agree,
 
     out = U(x0) + U(m) · (base − U(D(base)))  =  U(m) · (base + U(r)) + (1 − U(m)) · U(x0),  r = x0 − D(base).
 
-Where a base that was seen is trusted, r is only what is smooth of it: a cell's colour against its neighbour's
-is the base's affair as well.
+But where the base was seen, and is trusted, it is delivered as it is, r = 0: what the camera sees is nearer
+to the truth than what is painted.
 
 What is small, r and m, is a :class:`Correction` of the base. Corrections can be faded, steadied along time
 and carried over to the next view; a base without any is delivered as it is. Knows nothing of models or poses.
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from engine.camera.geometry import Matrix
-from engine.geometry.pictures import Buffers, Bytes, Floats, Mask, Size, blended, multiplied, shrunk, weighted
+from engine.geometry.pictures import Buffers, Bytes, Floats, Mask, Size, multiplied, shrunk, weighted
 
 FINER = 3  # the mixture is made on a grid that is finer than the model's cells by this factor, then enlarged
 CELLS = (3, 3)  # over which to agree: a picture that is only softer, or a little beside, is no other one
@@ -34,7 +34,6 @@ ABOUT = (5, 5)  # cells in which ...
 DOUBTED_CELLS = (0.2, 0.5)  # ... this share, from doubt to disbelief, differs
 MISTRUST_RATE, TRUST_RATE = 0.6, 0.2  # share of a new trust in the old one, where it falls and where it rises
 STEADY_RATE = 0.2  # share of a new colour where the base is trusted: its detail must not shiver
-EVEN = (5, 5)  # cells over which a trusted base's colour is corrected
 MADE_UP = 0.8  # of the base's detail to keep where nobody ever saw: the model's alone would be a soft patch
 TO_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
@@ -129,7 +128,7 @@ class Delivery:
         if self.size == self._model:  # there is no detail to keep
             return Correction(colour, np.zeros_like(small.seen))
         trust = agreement(colour, small)
-        return Correction(_even(colour, trust * small.seen), trust)
+        return Correction(weighted(colour, 1 - trust * small.seen), trust)
 
     def draw(self, base: Bytes, small: Small, correction: Correction) -> Bytes:
         """H W 3: the base H W 4, corrected. At the model's own size, that is what was painted."""
@@ -146,14 +145,14 @@ class Delivery:
         height, width = base.shape[:2]
         picture = self._buffers.bytes("picture", height, width, 4)
         np.copyto(picture, base)
+        whole = np.rint(cv2.merge([*cv2.split(added), np.zeros(kept.shape, np.float32)])).astype(np.int16)
+        part = self._part((kept < 255) | whole.any(axis=2))
         share = self._buffers.bytes("share", height, width)
         cv2.resize(kept, self.size, dst=share)
-        part = self._part(kept < 255)
         multiplied(base[part], share[part], picture[part])
         large = self._buffers.bytes("added", height, width, 8).view(np.int16)  # four channels are faster
-        whole = np.rint(cv2.merge([*cv2.split(added), np.zeros(kept.shape, np.float32)]))
-        cv2.resize(whole.astype(np.int16), self.size, dst=large)
-        cv2.add(picture, large, dst=picture, dtype=cv2.CV_8U)
+        cv2.resize(whole, self.size, dst=large)
+        cv2.add(picture[part], large[part], dst=picture[part], dtype=cv2.CV_8U)
         out: Bytes = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB)
         return out
 
@@ -168,13 +167,6 @@ class Delivery:
 
     def _finer(self, values: Floats) -> Floats:
         return cv2.resize(values, self._fine, interpolation=cv2.INTER_CUBIC)
-
-
-def _even(colour: Floats, share: Floats) -> Floats:
-    """Only what is smooth of a correction, as far as the share h w says."""
-    shares = cv2.blur(share, EVEN)
-    smooth = weighted(cv2.blur(weighted(colour, share), EVEN), 1 / np.maximum(shares, np.float32(1e-3)))
-    return blended(colour, smooth, share)
 
 
 def _levels(values: Floats) -> Bytes:

@@ -2,7 +2,7 @@
 
 The base is the frame seen from the wanted pose; shrunk, it is the hint by which the mini paints the same
 view, so that the two agree but for what the mini knows better. What goes out is the base where it was seen,
-its detail in the student's colours where it was made up, and where the two disagree, the student's own pixels.
+its detail in the student's colours where it was made up, and the student's own pixels where the two disagree.
 A camera at rest passes frames on, and one that only turns is exact wherever the source was looking: there the
 student paints what lies beyond.
 

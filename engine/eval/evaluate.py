@@ -32,6 +32,7 @@ Render = Callable[[Method, Shot], tuple[Sequence[Pixels], Timing]]
 POINTS_OF_DRIFT = 20  # stretches of a long run that are looked at after the first
 POINTS_OF_TIME = 20
 COST_ROUNDS, COST_FRAMES = 20, 12  # in turns, and frames of each: whole chunks of any model's
+TIMED = COST_ROUNDS * COST_FRAMES
 
 
 class Keeper(Interface):
@@ -131,7 +132,8 @@ class _Run:
         clips = pairs * (methods + len(self._oracles)) + loops * (methods + 1)
         clips += min(pairs, protocol.identity_cases) * methods + min(pairs, protocol.step_cases) * stepped
         lengths = min(pairs, protocol.length_cases) * len(self.remembering) * sum(protocol.lengths)
-        drift = min(pairs, protocol.drift_cases) * len(self.streaming) * protocol.drift_to
+        long_run = protocol.drift_to + protocol.drift_from + 2 * TIMED
+        drift = min(pairs, protocol.drift_cases) * len(self.streaming) * long_run
         self._frames_expected = max(1, clips * protocol.frames + lengths + drift)
 
     def fidelity(self, case: Case) -> None:
@@ -212,16 +214,17 @@ class _Run:
             {first + turn * round(k * turns / POINTS_OF_DRIFT) for k in range(POINTS_OF_DRIFT + 1)}
         )
         for method in self.streaming:
-            timed = COST_ROUNDS * COST_FRAMES
-            frames = method.render(case.shot.lasting(starts[-1] + turn + timed))
+            frames = method.render(case.shot.lasting(starts[-1] + turn + TIMED))
             for start, stretch in self._stretches(frames, starts, turn, method.name):
                 figures = measure.drift(_stretch(case, start, turn), stretch)
                 memory = {"memory_mb": psutil.Process().memory_info().rss / 1e6}
                 self._record(case, "drift", method.name, figures | memory, start)
-            early = method.render(case.shot.lasting(first + timed))
+            early = method.render(case.shot.lasting(first + TIMED))
             for _ in range(first):
                 next(early)
+            self._done(first, f"{method.name}, what a late frame costs")
             self._record(case, "speed", method.name, {"late_cost": _cost_over(frames, early)})
+            self._done(2 * TIMED, f"{method.name}, what a late frame costs")
 
     def _stretches(
         self, frames: Iterator[Pixels], starts: Sequence[int], length: int, name: str

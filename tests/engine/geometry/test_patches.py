@@ -52,7 +52,7 @@ def test_it_ends_deep_inside_and_is_nothing_where_all_is_seen() -> None:
 def test_a_plain_wall_does_not_take_on_the_lamp_that_stands_farther_along_it() -> None:
     lends = hidden(60, 110)
     wall = np.full((*GRID[::-1], 3), 120, np.uint8)
-    wall[20:70, 117:141:3] = 250
+    wall[20:70, 114:138:3] = 250
     found = Patches.of(lends, wall, None)
     assert found.share[30:60, 104:109].max() < 0.2
     assert Patches.of(lends, books(), None).share[30:60, 104:109].max() > 0.5

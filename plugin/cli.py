@@ -172,9 +172,17 @@ def bench_model(
     compare: Annotated[
         bool, typer.Option("--compare", help="Time the cache against recomputing, and us against diffusers.")
     ] = False,
+    compile_model: Annotated[
+        bool, typer.Option("--compile", help="Measure on this GPU with torch.compile, which takes minutes.")
+    ] = False,
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="Measure on this GPU in 8 bit floating point (torchao).")
+    ] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
-    """Count what a model will cost on which GPU; the mini is measured on this machine, too."""
+    """Count what a model will cost on which GPU. The mini is measured here, too, and on a GPU the others."""
+    import torch
+
     from engine.eval import bench
     from engine.model.config import model_config
 
@@ -185,6 +193,13 @@ def bench_model(
     if size == "mini":
         with out.status("Measuring …"):
             figures |= bench.measure_model(size, steps, window)
+    elif torch.cuda.is_available():
+        with out.status("Measuring …") as status:
+            figures |= bench.measure_engine(
+                size, compile=compile_model, fp8=fp8, progress=lambda share, what: status.update(what)
+            )
+    elif compile_model or fp8:
+        raise typer.BadParameter("--compile and --fp8 are measured on an NVIDIA GPU; PyTorch finds none here")
     if compare:
         with out.status("Comparing …"):
             figures |= {"compare": bench.compare()}

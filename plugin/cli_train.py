@@ -281,7 +281,11 @@ def depth(
     photos: Annotated[
         Path | None, typer.Option(help="Pictures without people, to set people before.")
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="checkpoints/average.safetensors of another run, to begin with.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Of this process.", min=1)] = 1,
+    workers: Workers = 1,
     precision: Products = None,
     seed: Seed = 0,
 ) -> None:
@@ -296,7 +300,9 @@ def depth(
         batch=batch,
         learning_rate=learning_rate,
         photos=photos,
+        weights=weights,
         threads=threads,
+        workers=workers,
         seed=seed,
         **_given(precision=precision),
     )

@@ -6,6 +6,7 @@ other programs nor a machine whose speed drifts favour either side.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +14,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine.camera.geometry import Pose
 from engine.diffusion.rollout import Chunk, Stream, rollout
 from engine.diffusion.schedule import TIMESTEPS, Schedule
+from engine.engines.base import EngineSettings, Progress
+from engine.engines.student import StudentEngine
 from engine.model.codecs import make_codec
 from engine.model.config import ModelConfig, model_config
 from engine.model.dit import Memory, PairTransformer
@@ -26,6 +31,7 @@ from engine.model.estimate import DEVICES, CodecCost, Device, estimate
 
 MATMUL = 1024
 CHUNKS = 30  # timed of a stream
+ENGINE_CHUNKS = 16  # of which the last half, when the window is full, is timed
 CACHE_PAIRS, MODEL_PAIRS = 5, 49  # timed of a comparison: the nearer to 1, the more
 HEAP_BYTES = 31 * 2**20  # below the 32 MiB from which glibc always asks the system, see _comparable()
 
@@ -102,6 +108,38 @@ def measure_model(size: str, steps: int, window: int) -> dict[str, object]:
         "measured_ms_per_chunk": 1000 * median,
         "measured_fps": config.chunk * config.stride[0] / median,
         "cache_bytes": stream.source.nbytes + stream.target.nbytes,
+    }
+
+
+def measure_engine(
+    size: str, *, compile: bool = False, fp8: bool = False, progress: Progress = lambda share, what: None
+) -> dict[str, object]:
+    """Real chunks with random weights through the engine of live use, upload, codec and download included,
+    at the size's own resolution, steps and window.
+    """
+    engine = StudentEngine(
+        EngineSettings(
+            name="student",
+            model=size,
+            size=model_config(size).size,
+            horizontal_fov=math.radians(60),
+            subject_distance_m=2.0,
+            compile=compile,
+            fp8=fp8,
+        )
+    )
+    engine.warmup(progress)
+    width, height = model_config(size).size
+    frames, poses = [np.zeros((height, width, 3), np.uint8)] * engine.chunk, [Pose()] * engine.chunk
+    seconds = [_seconds(lambda: engine.step(frames, poses)) for _ in range(ENGINE_CHUNKS)]
+    median = statistics.median(seconds[ENGINE_CHUNKS // 2 :])
+    return {
+        "size": size,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "measured_first_ms": 1000 * seconds[0],
+        "measured_ms_per_chunk": 1000 * median,
+        "measured_fps": engine.chunk / median,
+        "gpu_bytes": torch.cuda.max_memory_allocated(),  # 0 where there is none
     }
 
 

@@ -15,25 +15,24 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from engine.errors import DataError, WeightsError
-from engine.frames import Pixels
-from engine.geometry.depth_network import CANONICAL_FOCAL, SIZES, DepthMaps, DepthNetwork, Inference
+from engine.geometry.depth_network import SIZES, DepthMaps, DepthNetwork, Inference
 from engine.model.weight_files import open_weights, save_weights
-from engine.train.depth_augment import Example, augmented
-from engine.train.depth_data import BlockPlan, Views, depth_scenes, held_out_pairs, read_block
+from engine.train.depth_data import BlockPlan, depth_scenes, held_out_pairs, read_block
 from engine.train.depth_export import Exported, export_onnx, write_card
 from engine.train.depth_losses import Truth, depth_losses, total
 from engine.train.depth_pretrained import begin_with_photographs
+from engine.train.depth_supply import Batch, BlockRecipe, DepthSupply
 from engine.train.depth_validation import DepthScores, Infer, score
 from engine.train.distributed import Precision, fast_precision
 from engine.train.run_folder import alone_in
@@ -54,7 +53,9 @@ ENCODER_RATE = 0.3  # of the learning rate: it has learnt already
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DepthSettings:
     """``data`` has the folders train and heldout; ``photos`` is a folder of pictures without people, to set
-    people before, with a README.md that names their origin. ``batch`` counts pairs of neighbouring frames."""
+    people before, with a README.md that names their origin. ``batch`` counts pairs of neighbouring frames,
+    which ``workers`` processes make ahead; 0: this one makes them. ``weights`` are another run's average, to
+    begin with."""
 
     data: Path
     out: Path
@@ -64,12 +65,14 @@ class DepthSettings:
     learning_rate: float = 1e-3
     seed: int = 0
     photos: Path | None = None
+    weights: Path | None = None
     block: BlockPlan = field(default_factory=BlockPlan)
     checkpoint_every_s: float = 180.0
     log_every: int = 50
     validate_every: int = 1000
     validation_scenes: int = 40
     threads: int = 1
+    workers: int = 1
     precision: Precision = field(default_factory=fast_precision)
 
     def __post_init__(self) -> None:
@@ -77,11 +80,6 @@ class DepthSettings:
             raise ValueError(f"the size of a depth network is one of {', '.join(SIZES)}, not {self.size!r}")
         if not 1 <= self.batch <= self.block.pairs:
             raise ValueError(f"a batch has 1 to {self.block.pairs} pairs, a block's, not {self.batch}")
-
-    @property
-    def steps_per_block(self) -> int:
-        """What does not fill a batch is left out."""
-        return self.block.pairs // self.batch
 
 
 def train_depth(settings: DepthSettings, progress: Progress) -> DepthScores:
@@ -95,11 +93,12 @@ def _train(settings: DepthSettings, progress: Progress) -> DepthScores:
     run = DepthRun(settings)
     run.resume()
     _write_text(settings.out / "config.json", json.dumps(asdict(settings), default=str, indent=1))
-    photos = read_photos(settings.photos)
     log = _Log(settings.out / "metrics.jsonl")
     saved_s = time.monotonic()
-    while run.step < settings.steps:
-        for batch in run.batches(photos, progress):
+    progress(run.step / settings.steps, "making the first batches")
+    with closing(run.batches()) as batches:
+        while run.step < settings.steps:
+            batch = next(batches)
             began_s = time.monotonic()
             losses = run.learn(batch)
             run.trained_s += time.monotonic() - began_s
@@ -112,9 +111,7 @@ def _train(settings: DepthSettings, progress: Progress) -> DepthScores:
                 run.save()
                 saved_s = time.monotonic()
             if run.step % settings.validate_every == 0:
-                log.write_scores(run.step, validate(Inference(run.average).eval(), settings, progress))
-            if run.step >= settings.steps:
-                break
+                log.write_scores(run.step, validate(run.judged(), settings, progress))
     run.save()
     return export_depth(settings.out, settings.out, progress)
 
@@ -163,62 +160,58 @@ class DepthRun:
     def __init__(self, settings: DepthSettings) -> None:
         self._settings = settings
         config = SIZES[settings.size]
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.network = DepthNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._frozen = begin_with_photographs(self.network) if config.pretrained else []
-        self.average = DepthNetwork(config)
+        self._before = ""
+        if settings.weights is not None:
+            begun = open_weights(settings.weights)
+            self._fill(self.network, begun.tensors, settings.weights)
+            self._before = begun.metadata.get("training", "")
+        self.network.to(self.device)
+        self.average = DepthNetwork(config).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
         self._optimiser = torch.optim.AdamW(_groups(self.network), lr=settings.learning_rate)
         self.step = 0
         self.trained_s = 0.0
-        self.scenes: list[str] = []
+        self._begun = 0
+        self._supply: DepthSupply | None = None
         self._folder = settings.out / "checkpoints"
 
-    def batches(self, photos: list[Pixels], progress: Progress) -> Iterator[list[Example]]:
-        """What is left of this step's block. At a block's beginning, newly rendered scenes join."""
+    @property
+    def scenes(self) -> int:
+        """How many take part."""
+        return self._supply.scenes if self._supply else 0
+
+    def batches(self) -> Generator[Batch, None, None]:
+        """From this step on, without end. Closing the iterator ends its workers."""
         settings = self._settings
-        number, position = divmod(self.step, settings.steps_per_block)
-        if position == 0:
-            self.scenes = depth_scenes(settings.data, "train")
-        if not self.scenes:
-            raise DataError(f"{settings.data} has no finished scene with depth in train; render some")
-        pairs = read_block(
-            settings.data,
-            self.scenes,
-            settings.block,
-            self.network.size,
-            settings.seed,
-            number,
-            lambda share: progress(self.step / settings.steps, f"reading block {number}: {share:.0%}"),
+        recipe = BlockRecipe(
+            data=settings.data,
+            size=self.network.size,
+            plan=settings.block,
+            batch=settings.batch,
+            seed=settings.seed,
+            photos=settings.photos,
         )
-        for at in range(position, settings.steps_per_block):
-            yield self._batch(pairs, at * settings.batch, photos)
+        self._supply = DepthSupply(recipe, settings.out, settings.workers, self._begun)
+        return self._supply.batches(self.step)
 
-    def _batch(self, pairs: list[Views], start: int, photos: list[Pixels]) -> list[Example]:
-        settings = self._settings
-        rng = np.random.default_rng([settings.seed, self.step, 1])
-        return [
-            augmented(
-                pairs[index],
-                pairs[int(rng.integers(len(pairs)))],
-                photos,
-                self.network.size,
-                CANONICAL_FOCAL,
-                rng,
-            )
-            for index in range(start, start + settings.batch)
-        ]
+    def judged(self) -> Inference:
+        """The averaged network as it is used."""
+        return Inference(self.average).to("cpu").eval()
 
-    def learn(self, batch: list[Example]) -> dict[str, float]:
+    def learn(self, batch: Batch) -> dict[str, float]:
         """One step; every loss, and their weighted sum as ``total``."""
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(self._settings, self.step) * group["times"]
-        images, truth = tensors(batch)
+        images, truth = tensors(batch, self.device)
         self.network.train()
         for module in self._frozen:
             module.eval()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._settings.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16"):
             maps = self.network(images)
         losses = depth_losses(DepthMaps(*(part.float() for part in maps)), truth)
         whole = total(losses)
@@ -249,12 +242,12 @@ class DepthRun:
             "optimiser": self._optimiser.state_dict(),
             "step": self.step,
             "trained_s": self.trained_s,
-            "scenes": self.scenes,
+            "begun": self._supply.begun if self._supply else self._begun,
         }
         partial = self._folder / "training.pt.partial"
         torch.save(state, partial)
         partial.replace(self._folder / "training.pt")
-        facts = {"step": self.step, "trained_s": round(self.trained_s), "scenes": len(self.scenes)}
+        facts = {"scenes": self.scenes, "training": self._told()}
         save_weights(
             self._folder / "average.safetensors",
             self.average.state_dict(),
@@ -266,32 +259,37 @@ class DepthRun:
         file = self._folder / "training.pt"
         if not file.is_file():
             return
-        state: dict[str, Any] = torch.load(file, weights_only=True)
+        state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+        self._fill(self.network, state["network"], file)
+        self._fill(self.average, state["average"], file)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self.trained_s, self._begun = state["step"], state["trained_s"], state["begun"]
+
+    def _fill(self, network: DepthNetwork, weights: dict[str, Tensor], file: Path) -> None:
         try:
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
+            network.load_state_dict(weights)
         except RuntimeError:
             raise WeightsError(
-                f"{file} belongs to a network of another size than {self._settings.size!r}; go on with the "
-                "size that is in config.json, or choose another --out"
+                f"{file} belongs to a network of another size than {self._settings.size!r}; give the --size "
+                "that is in its run's config.json, or another file or folder"
             ) from None
-        self._optimiser.load_state_dict(state["optimiser"])
-        self.step, self.trained_s, self.scenes = state["step"], state["trained_s"], state["scenes"]
+
+    def _told(self) -> str:
+        """How the weights came to be what they are, for their card."""
+        place = torch.cuda.get_device_name() if self.device.type == "cuda" else "a CPU"
+        length = (
+            f"{self.trained_s / 3600:.1f} hours"
+            if self.trained_s > 3600
+            else f"{self.trained_s / 60:.0f} minutes"
+        )
+        own = f"{self.step} steps of {self._settings.batch} pairs, {length} on {place}"
+        return f"{self._before}; then {own}" if self._before else own
 
 
-def tensors(batch: list[Example]) -> tuple[Tensor, Truth]:
-    """Examples of two frames each → images N 3 H W in [0, 1] and the truth, neighbours beside each other."""
-
-    def joined(arrays: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(arrays))
-
-    images = joined([example.images for example in batch]).permute(0, 3, 1, 2)  # channels last in memory
-    truth = Truth(
-        joined([example.inverse_depth for example in batch]).log(),
-        joined([example.matte for example in batch]),
-        joined([example.known for example in batch]),
-    )
-    return images.float() / 255, truth
+def tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Truth]:
+    """Images N 3 H W in [0, 1], channels last in memory, and the truth, on the device."""
+    images, inverse_depth, matte, known = (part.to(device, non_blocking=True) for part in batch)
+    return images.permute(0, 3, 1, 2).float() / 255, Truth(inverse_depth.log(), matte, known)
 
 
 def learning_rate(settings: DepthSettings, step: int) -> float:
@@ -300,22 +298,6 @@ def learning_rate(settings: DepthSettings, step: int) -> float:
     rising = (step + 1) / WARMUP_STEPS
     falling = (settings.steps - step) / (DECAY_SHARE * settings.steps)
     return settings.learning_rate * min(1.0, rising, falling)
-
-
-def read_photos(folder: Path | None) -> list[Pixels]:
-    """All JPEG and PNG pictures of a folder, RGB."""
-    if folder is None:
-        return []
-    photos = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if picture is None:
-                raise DataError(f"{path} is no picture that can be read; take it out of {folder}")
-            photos.append(np.ascontiguousarray(picture[..., ::-1], np.uint8))
-    if not photos:
-        raise DataError(f"{folder} has no .jpg or .png; leave photos out, or name a folder that has some")
-    return photos
 
 
 def photos_note(folder: str | None) -> str:
@@ -349,7 +331,7 @@ class _Log:
             {
                 "step": run.step,
                 "trained_s": round(run.trained_s),
-                "scenes": len(run.scenes),
+                "scenes": run.scenes,
                 "learning_rate": learning_rate(settings, run.step - 1),
                 "pictures_per_s": 2 * settings.batch / seconds_per_step,
                 **means,

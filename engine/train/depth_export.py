@@ -52,7 +52,7 @@ Depth, a person's matte and confidence from one picture, for `engine/geometry/de
 `confidence` (the chance that depth is within 25 %), each 1 H W |
 | Data | {scenes} scenes rendered by `python realcam_obs.py data render` (split train), ten cameras each, \
 and {photos} |
-| Training | `python realcam_obs.py train depth`: {step} steps, {hours:.1f} hours on a CPU |
+| Training | `python realcam_obs.py train depth`: {training} |
 | Licence | Apache-2.0, `APACHE-2.0.txt`; the scenes' assets are CC0 and MIT \
 (`engine/data/pack/LICENSES.md`) |
 
@@ -165,9 +165,8 @@ def write_card(path: Path, file: Path, facts: dict[str, str], scores: DepthScore
         name=file.name,
         megabytes=file.stat().st_size / 1e6,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-        hours=int(facts["trained_s"]) / 3600,
         begun=BEGUN if SIZES[facts["size"]].pretrained else "",
-        **{key: facts[key] for key in ("size", "step", "scenes", "photos")},
+        **{key: facts[key] for key in ("size", "training", "scenes", "photos")},
         **scores.as_dict(),
     )
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")

@@ -1,6 +1,12 @@
 import pytest
 
-from engine.eval.bench import cached_over_recomputed, estimate_model, measure_model, ours_over_diffusers
+from engine.eval.bench import (
+    cached_over_recomputed,
+    estimate_model,
+    measure_engine,
+    measure_model,
+    ours_over_diffusers,
+)
 from engine.model.config import SIZES
 from engine.model.estimate import Device, Estimate, Work
 
@@ -41,6 +47,14 @@ def test_every_size_can_be_estimated() -> None:
 def test_the_mini_is_measured_for_real() -> None:
     found = measure_model("mini", steps=1, window=2)
     assert 0.1 < found["measured_fps"] < 1000  # type: ignore[operator]
+
+
+def test_an_engine_is_measured_with_all_that_a_live_chunk_costs() -> None:
+    found = measure_engine("tiny")
+    assert found["measured_fps"] == pytest.approx(
+        1000 * SIZES["tiny"].chunk * SIZES["tiny"].stride[0] / found["measured_ms_per_chunk"]  # type: ignore[operator]
+    )
+    assert 0 < found["measured_ms_per_chunk"] < 10_000  # type: ignore[operator]
 
 
 @pytest.mark.slow

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -16,18 +19,21 @@ from engine.data import layout
 from engine.data.multicam import MultiCamScene
 from engine.errors import ConfigError, DataError, WeightsError
 from engine.geometry.depth_network import SIZES, DepthMaps, DepthNetwork, Inference
-from engine.train.depth import DepthRun, DepthSettings, export_depth, read_photos, tensors, train_depth
+from engine.model.weight_files import open_weights
+from engine.train.depth import DepthRun, DepthSettings, export_depth, tensors, train_depth
 from engine.train.depth_augment import augmented, canonical, cropped, on_photo, pasted, through_h264
 from engine.train.depth_data import BlockPlan, Views, depth_scenes, read_pairs
 from engine.train.depth_export import OUTPUT_NAMES, Exported, export_onnx
 from engine.train.depth_losses import Truth, depth_losses
 from engine.train.depth_pretrained import FROZEN_STAGES
+from engine.train.depth_supply import BlockRecipe, DepthSupply, joined, read_photos
 from engine.train.run_folder import alone_in
 
 WIDTH, HEIGHT = 64, 32
 FRAMES = 6
 FOCAL = 1.0
 QUIET = lambda share, what: None  # noqa: E731
+CPU = torch.device("cpu")
 
 
 def boxes(seed: int, frames: int = FRAMES) -> Views:
@@ -96,8 +102,19 @@ def one_thread():
 
 def settings(data: Path, out: Path, **changes) -> DepthSettings:
     block = BlockPlan(clips=2, pairs_per_clip=4)
-    plain = DepthSettings(data=data, out=out, size="tiny", steps=6, batch=2, block=block)
+    plain = DepthSettings(data=data, out=out, size="tiny", steps=6, batch=2, block=block, workers=0)
     return replace(plain, log_every=2, validate_every=4, **changes)
+
+
+def recipe(data: Path) -> BlockRecipe:
+    return BlockRecipe(
+        data=data,
+        size=(WIDTH, HEIGHT),
+        plan=BlockPlan(clips=2, pairs_per_clip=4),
+        batch=2,
+        seed=0,
+        photos=None,
+    )
 
 
 def random_network(size: str = "tiny") -> DepthNetwork:
@@ -190,7 +207,7 @@ def test_h264_gives_every_frame_back():
 def test_the_loss_ignores_scale_and_sees_a_wandering_one():
     """One factor for all is free but for the small scale term; a factor on every other frame is not."""
     example = canonical(boxes(1, 2), FOCAL)
-    _, truth = tensors([example])
+    _, truth = tensors(joined([example]), CPU)
     still = Truth(truth.log_inverse_depth[:1].repeat(2, 1, 1), truth.matte, truth.known)
     nothing = torch.zeros_like(still.matte)
     scaled = depth_losses(DepthMaps(still.log_inverse_depth + 0.3, nothing, nothing), still)
@@ -202,7 +219,7 @@ def test_the_loss_ignores_scale_and_sees_a_wandering_one():
 
 
 def test_unknown_depth_gives_no_loss():
-    _, truth = tensors([canonical(boxes(1, 2), FOCAL)])
+    _, truth = tensors(joined([canonical(boxes(1, 2), FOCAL)]), CPU)
     blind = truth._replace(known=torch.zeros_like(truth.known))
     zeros = torch.zeros_like(truth.matte)
     losses = depth_losses(DepthMaps(zeros, zeros, zeros), blind)
@@ -212,7 +229,7 @@ def test_unknown_depth_gives_no_loss():
 def test_a_few_steps_lower_the_loss(data, tmp_path):
     """On one batch, so that chance has no part in it."""
     run = DepthRun(settings(data, tmp_path, steps=1000, learning_rate=5e-2))
-    batch = next(iter(run.batches([], QUIET)))
+    batch = next(run.batches())
     totals = [run.learn(batch)["total"] for _ in range(40)]
     assert np.mean(totals[-5:]) < 0.6 * np.mean(totals[:5])
 
@@ -224,11 +241,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path):
         for stop in stops:
             run = DepthRun(settings(data, out))
             run.resume()
-            while run.step < stop:
-                for batch in run.batches([], QUIET):
-                    run.learn(batch)
-                    if run.step == stop:
-                        break
+            for batch in islice(run.batches(), stop - run.step):
+                run.learn(batch)
             run.save()
         return run
 
@@ -236,6 +250,35 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path):
     for ours, theirs in ((whole.network, halves.network), (whole.average, halves.average)):
         for name, tensor in ours.state_dict().items():
             assert torch.equal(tensor, theirs.state_dict()[name]), name
+
+
+def test_workers_change_nothing_but_the_time(data, tmp_path):
+    def first_batches(workers: int) -> list[torch.Tensor]:
+        supply = DepthSupply(recipe(data), tmp_path / str(workers), workers, begun=0)
+        with closing(supply.batches(3)) as batches:  # blocks have 4 steps
+            return [tensor.clone() for batch in islice(batches, 6) for tensor in batch]
+
+    for here, there in zip(first_batches(0), first_batches(2), strict=True):
+        assert torch.equal(here, there)
+
+
+def test_a_scene_that_is_rendered_meanwhile_joins_at_a_block_that_was_not_begun(data, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(data / "train", root / "train")
+    new = next((root / "train").glob("*/scene2"))
+    new.rename(tmp_path / "scene2")
+
+    def block(number: int, begun: int) -> torch.Tensor:
+        supply = DepthSupply(recipe(root), tmp_path / "run", 0, begun)
+        with closing(supply.batches(4 * number)) as batches:
+            return next(batches).images
+
+    before = block(1, begun=0)
+    (tmp_path / "scene2").rename(new)
+    assert torch.equal(block(1, begun=2), before)
+    assert not torch.equal(block(2, begun=2), before)
+    written = json.loads((tmp_path / "run" / "scenes.json").read_text())
+    assert written["growths"] == [[1, 2], [2, 3]]
 
 
 def test_training_leaves_a_log_weights_and_a_card(data, tmp_path):
@@ -251,6 +294,25 @@ def test_training_leaves_a_log_weights_and_a_card(data, tmp_path):
     (tmp_path / "ship").mkdir()
     assert export_depth(tmp_path, tmp_path / "ship") == scores
     assert (tmp_path / "ship" / "depth.onnx").read_bytes() == (tmp_path / "depth.onnx").read_bytes()
+
+
+def test_a_run_may_begin_with_another_ones_weights_and_its_card_says_so(data, tmp_path):
+    train_depth(settings(data, tmp_path / "a", steps=2), QUIET)
+    average = tmp_path / "a" / "checkpoints" / "average.safetensors"
+    later = settings(data, tmp_path / "b", weights=average)
+    begun, saved = DepthRun(later), open_weights(average)
+    for name, tensor in begun.network.state_dict().items():
+        assert torch.equal(tensor, saved.tensors[name]), name
+    train_depth(later, QUIET)
+    card = (tmp_path / "b" / "depth.md").read_text()
+    assert "2 steps of 2 pairs, 0 minutes on a CPU; then 6 steps of 2 pairs" in card
+
+
+def test_weights_of_another_size_are_refused(data, tmp_path):
+    train_depth(settings(data, tmp_path / "a", steps=2), QUIET)
+    average = tmp_path / "a" / "checkpoints" / "average.safetensors"
+    with pytest.raises(WeightsError, match=r"average.safetensors belongs to a network of another size"):
+        DepthRun(replace(settings(data, tmp_path / "b", weights=average), size="small"))
 
 
 def test_a_second_training_in_the_folder_is_refused(data, tmp_path):
@@ -312,7 +374,7 @@ def test_the_encoder_begins_with_all_that_photographs_taught_and_keeps_its_first
         if not name.endswith("num_batches_tracked"):
             assert not torch.equal(tensor, fresh[name]), f"{name} was not filled"
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    run.learn(next(iter(run.batches([], QUIET))))
+    run.learn(next(run.batches()))
     kept = tuple(f"{part}." for part in ("stem", *(f"stages.{n}" for n in range(FROZEN_STAGES))))
     changed = {name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name])}
     assert not [name for name in changed if name.startswith(kept)]

@@ -25,7 +25,7 @@ from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Ren
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.background import Background
-from engine.geometry.depth_estimator import Depth, DepthEstimator, scaled
+from engine.geometry.depth_estimator import Depth, DepthEstimator, scaled, surface_m
 from engine.geometry.forward_warp import FARTHEST, is_still, rotation_homography, sharpened
 from engine.geometry.layer_renderer import LayerRenderer
 from engine.geometry.layers import Layers, front_depth
@@ -161,7 +161,7 @@ class Scene:
         enough = self._half if self._half_size[0] >= self._grid[0] else self._opaque
         self._small = cv2.cvtColor(shrunk(enough, self._grid), cv2.COLOR_RGBA2RGB)
         self._matte = GuidedMatte.of(self._on_grid(depth.matte), self._small)
-        metric, plane = scaled(depth, subject_distance_m), np.float32(1 / subject_distance_m)
+        metric, plane = scaled(depth, surface_m(subject_distance_m)), np.float32(1 / subject_distance_m)
         self._confidence = self._on_grid(depth.confidence)
         drawn = plane + self._confidence * (self._on_grid(metric.inverse_depth) - plane)
         self._inverse_depth = sharpened(np.maximum(drawn, FARTHEST))

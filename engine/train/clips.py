@@ -162,10 +162,12 @@ class _Told:
         self._frames = zip(inverse_depths, mattes, distances_m, strict=True)
 
     def estimate(self, frame: NDArray[np.uint8]) -> Depth:
-        from engine.geometry.depth_estimator import Depth
+        from engine.geometry.depth_estimator import Depth, surface_m
 
         inverse_depth, matte, distance_m = next(self._frames)
-        return Depth(inverse_depth, matte, np.full_like(inverse_depth, CONFIDENCE), subject=1 / distance_m)
+        return Depth(
+            inverse_depth, matte, np.full_like(inverse_depth, CONFIDENCE), subject=1 / surface_m(distance_m)
+        )
 
     def reset(self) -> None:
         """It has no past."""

@@ -14,7 +14,7 @@ from engine.engines.base import EngineSettings
 from engine.engines.depth import DepthEngine, Scene
 from engine.errors import WeightsError
 from engine.frames import RGB, Frame
-from engine.geometry.depth_estimator import Depth
+from engine.geometry.depth_estimator import Depth, surface_m
 from plugin.colour import nv12_to_rgb
 from plugin.compositor import Compositor
 from plugin.config import CameraConfig, PictureConfig
@@ -56,7 +56,9 @@ class Truth:
         grain = cv2.GaussianBlur(self._random.normal(0, 1, size[::-1]), (0, 0), 4)
         grain *= self._noise / grain.std()
         inverse = (inverse * np.exp(grain)).astype(np.float32)
-        return Depth(inverse, matte, np.full_like(inverse, self._confidence), subject=1 / DISTANCE_M)
+        return Depth(
+            inverse, matte, np.full_like(inverse, self._confidence), subject=1 / surface_m(DISTANCE_M)
+        )
 
     def reset(self):
         self.resets += 1

@@ -16,7 +16,7 @@ from engine.engines.base import EngineSettings
 from engine.engines.depth import DepthEngine
 from engine.engines.mini import MiniEngine, open_student
 from engine.errors import EngineError, WeightsError
-from engine.geometry.depth_estimator import Depth
+from engine.geometry.depth_estimator import Depth, surface_m
 
 SIZE = (224, 128)
 MODEL = (112, 64)
@@ -45,7 +45,9 @@ class Truth:
         self._clock.now += REST_S
         inverse = cv2.resize(1 / self._traced.depth_m, (224, 128), interpolation=cv2.INTER_AREA)
         matte = cv2.resize(self._traced.matte / np.float32(255), (224, 128), interpolation=cv2.INTER_AREA)
-        return Depth(inverse.astype(np.float32), matte, np.ones_like(inverse), subject=1 / DISTANCE_M)
+        return Depth(
+            inverse.astype(np.float32), matte, np.ones_like(inverse), subject=1 / surface_m(DISTANCE_M)
+        )
 
     def reset(self):
         pass

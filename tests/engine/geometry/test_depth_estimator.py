@@ -19,6 +19,7 @@ from engine.geometry.depth_estimator import (
     is_cut,
     motion,
     scaled,
+    surface_m,
 )
 from engine.geometry.depth_network import SIZES, DepthNetwork
 from engine.train.depth_export import export_onnx
@@ -135,7 +136,7 @@ def test_noise_is_not_motion():
     assert motion(before, now)[20:30, 20:30].min() == 1
 
 
-def test_the_persons_median_is_the_subjects_distance():
+def test_the_person_is_as_far_as_the_subject_is_told_to_be():
     inverse = np.full((H, W), 0.2, np.float32)
     matte = np.zeros((H, W), np.float32)
     inverse[30:90, 80:120], matte[30:90, 80:120] = 0.5, 1.0
@@ -143,6 +144,20 @@ def test_the_persons_median_is_the_subjects_distance():
     assert np.median(metric.inverse_depth[matte > 0.5]) == pytest.approx(1 / 1.5)
     assert metric.inverse_depth[0, 0] == pytest.approx(0.4 / 1.5)
     assert metric.subject == pytest.approx(1 / 1.5)
+
+
+def test_who_sits_behind_the_subject_does_not_move_it():
+    """A third of the people's pixels."""
+    inverse = np.full((H, W), 0.2, np.float32)
+    matte = np.zeros((H, W), np.float32)
+    inverse[30:90, 80:120], matte[30:90, 80:120] = 0.5, 1.0
+    inverse[30:90, 10:30], matte[30:90, 10:30] = 0.3, 1.0
+    assert Steadier().step(picture(1), inverse, matte, matte).subject == pytest.approx(0.5)
+
+
+def test_what_is_seen_of_a_person_is_nearer_than_their_middle_and_never_behind_the_camera():
+    assert surface_m(2.5) == pytest.approx(2.35)
+    assert surface_m(0.2) == pytest.approx(0.1)
 
 
 def test_without_a_person_the_pictures_median_is_the_subjects_distance():

@@ -1,4 +1,4 @@
-"""The training loop, the only one: steps, averages, clipping, checkpoints, logs, an end by time or Ctrl-C.
+"""The transformers' training loop: steps, averages, clipping, checkpoints, logs, an end by time or Ctrl-C.
 
 What is trained, on what and by which loss is a :class:`Task`'s business; a task may train several networks
 in turns, as distribution matching does with a generator and a critic. What a step does depends on the seed

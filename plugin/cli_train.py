@@ -276,39 +276,52 @@ def depth(
     out_folder: Out,
     size: Annotated[str, typer.Option(help="The network's size.")] = "small",
     steps: Annotated[int, typer.Option(help="End after so many steps in all.", min=1)] = 20_000,
+    minutes: Minutes = None,
     batch: Annotated[int, typer.Option(help="Pairs of neighbouring frames in a step.", min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
     photos: Annotated[
         Path | None, typer.Option(help="Pictures without people, to set people before.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="checkpoints/average.safetensors of another run, to begin with.")
+        Path | None, typer.Option(help="depth.safetensors of another run, to begin with.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Of this process.", min=1)] = 1,
     workers: Workers = 1,
     precision: Products = None,
+    checkpoint_minutes: CheckpointMinutes = 4.0,
     seed: Seed = 0,
 ) -> None:
     """Train the network that gives the live path its depth and matte; it begins with EfficientNet-Lite0."""
     from engine.train.depth import DepthSettings, train_depth
+    from engine.train.loop import LoopSettings
 
+    loop = LoopSettings(
+        out=out_folder,
+        batch=batch,
+        steps=steps,
+        minutes=minutes,
+        warmup=300,
+        decay=0.3,
+        log_every=50,
+        look_every=1000,
+        checkpoint_every_s=60 * checkpoint_minutes,
+        **_given(precision=precision),
+    )
     settings = DepthSettings(
         data=data,
-        out=out_folder,
+        loop=loop,
         size=size,
-        steps=steps,
-        batch=batch,
         learning_rate=learning_rate,
         photos=photos,
         weights=weights,
         threads=threads,
         workers=workers,
         seed=seed,
-        **_given(precision=precision),
     )
     with told() as progress:
         scores = train_depth(settings, progress)
-    out.print(scores)
+    if scores is not None:
+        out.print(scores)
 
 
 def _given(**options: Any) -> dict[str, Any]:

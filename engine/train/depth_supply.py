@@ -28,7 +28,7 @@ from torch import Tensor
 from engine.errors import DataError
 from engine.frames import Pixels
 from engine.geometry.depth_network import CANONICAL_FOCAL
-from engine.train.clips import start_worker
+from engine.train.clips import TRAIN, start_worker
 from engine.train.depth_augment import Example, augmented
 from engine.train.depth_data import BlockPlan, depth_scenes, read_block
 from engine.train.scenes import NAME, SceneList
@@ -66,26 +66,17 @@ class BlockRecipe:
 
 
 class DepthSupply:
-    """``begun``: so many blocks were begun before the run was interrupted, and stay as they were."""
+    """``out`` is the run's folder, which remembers what scenes its blocks were made of."""
 
-    def __init__(self, recipe: BlockRecipe, out: Path, workers: int, begun: int) -> None:
-        self._recipe, self._workers, self._begun = recipe, workers, begun
-        out.mkdir(parents=True, exist_ok=True)
+    def __init__(self, recipe: BlockRecipe, out: Path, workers: int) -> None:
+        self._recipe, self._workers = recipe, workers
         self._scenes = SceneList(out / NAME)
-
-    @property
-    def begun(self) -> int:
-        """Blocks whose scenes are decided."""
-        return self._begun
-
-    @property
-    def scenes(self) -> int:
-        """How many take part."""
-        return len(self._scenes)
+        self._decided = 0  # blocks whose scenes stay as they are
 
     def batches(self, step: int) -> Generator[Batch, None, None]:
         """From that step on, without end. Closing the iterator ends the workers."""
         number, position = divmod(step, self._recipe.steps)
+        self._decided = number + (position > 0 and len(self._scenes) > 0)
         pairs = 2 * self._recipe.batch
         with closing(self._blocks(number)) as blocks:
             for block in blocks:
@@ -112,11 +103,11 @@ class DepthSupply:
 
     def _recipe_of(self, number: int) -> BlockRecipe:
         """With the scenes of that block, which are those of now unless it was begun before."""
-        if number >= self._begun:
+        if number >= self._decided:
             data = self._recipe.data
-            self._scenes.grow(number, [data / name for name in depth_scenes(data, "train")])
+            self._scenes.grow(number, [data / name for name in depth_scenes(data, TRAIN)])
             self._scenes.write()
-            self._begun = number + 1
+            self._decided = number + 1
         scenes = tuple(str(scene) for scene in self._scenes.first(self._scenes.count_at(number)))
         if not scenes:
             raise DataError(f"{self._recipe.data} has no finished scene with depth in train; render some")

@@ -1,4 +1,4 @@
-"""The transformers' training loop: steps, averages, clipping, checkpoints, logs, an end by time or Ctrl-C.
+"""The training loop, the only one: steps, averages, clipping, checkpoints, logs, an end by time or Ctrl-C.
 
 What is trained, on what and by which loss is a :class:`Task`'s business; a task may train several networks
 in turns, as distribution matching does with a generator and a critic. What a step does depends on the seed
@@ -36,7 +36,8 @@ MOST_SKIPPED = 20  # updates in a row without sound gradients, before the run en
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
     """One network that is trained, and how. ``average`` is the decay of its weights' running mean; None: it
-    keeps none and leaves no file, as it serves the training alone.
+    keeps none and leaves no file, as it serves the training alone. ``rates`` are shares of the learning rate,
+    for weights whose names begin so.
     """
 
     model: nn.Module
@@ -44,6 +45,7 @@ class Part:
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.01
     average: float | None = 0.999
+    rates: Mapping[str, float] = field(default_factory=dict)
     metadata: Mapping[str, str]  # of the file of its averaged weights
 
 
@@ -71,8 +73,8 @@ class Task(Protocol[Batch]):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopSettings:
     """``batch`` is of a whole step, over all processes and all ``accumulate`` passes of each. The run ends
-    after ``steps`` or ``minutes`` of training in all, resumed or not; None: no end but Ctrl-C. ``precision``
-    is of the products.
+    after ``steps`` or ``minutes`` of training in all, resumed or not; None: no end but Ctrl-C. Over the last
+    ``decay`` of the run the learning rate falls to nothing. ``precision`` is of the products.
     """
 
     out: Path
@@ -83,6 +85,7 @@ class LoopSettings:
     precision: Precision = field(default_factory=fast_precision)
     compile: bool = False
     warmup: int = 100
+    decay: float = 0.0
     largest_gradient: float = 1.0
     checkpoint_every_s: float = 240.0
     log_every: int = 10
@@ -101,10 +104,12 @@ class Trained:
         self.updates = 0
         self.skipped_in_a_row = 0
         self.weights = {n: p for n, p in part.model.named_parameters() if p.requires_grad}
-        averaged = {} if part.average is None else self.weights
-        self.average = {n: p.detach().clone() for n, p in averaged.items()}
+        self._buffers = dict(part.model.named_buffers())  # such as normalisations' statistics
+        statistics = {n: b for n, b in self._buffers.items() if b.is_floating_point()}
+        self._averaged: dict[str, Tensor] = {} if part.average is None else {**self.weights, **statistics}
+        self.average = {n: t.detach().clone() for n, t in self._averaged.items()}
         self._optimiser = torch.optim.AdamW(
-            self.weights.values(),
+            self._groups(),
             lr=part.learning_rate,
             betas=part.betas,
             weight_decay=part.weight_decay,
@@ -117,13 +122,23 @@ class Trained:
                 "exp_avg_sq": torch.zeros_like(weight),
             }
 
-    def update(self, warmup: int, largest_gradient: float) -> tuple[Tensor, float]:
-        """One step of the optimiser from the gradients that are there; their norm and the rate used. If they
-        are not finite they are forgotten: clipping would spread them to every weight, moment and average.
+    def _groups(self) -> list[dict[str, Any]]:
+        """The optimiser's: weights of one rate each."""
+        groups: dict[float, list[Tensor]] = {}
+        for name, weight in self.weights.items():
+            rates = self.part.rates.items()
+            share = next((share for beginning, share in rates if name.startswith(beginning)), 1.0)
+            groups.setdefault(share, []).append(weight)
+        return [{"params": weights, "share": share} for share, weights in groups.items()]
+
+    def update(self, warmup: int, largest_gradient: float, fading: float) -> tuple[Tensor, float]:
+        """One step of the optimiser from the gradients that are there; their norm and the rate used, of which
+        the share ``fading`` is left. If they are not finite they are forgotten: clipping would spread them to
+        every weight, moment and average.
         """
-        rate = self.part.learning_rate * min(1.0, (self.updates + 1) / max(1, warmup))
+        rate = self.part.learning_rate * min(1.0, (self.updates + 1) / max(1, warmup), fading)
         for group in self._optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         norm = whole(torch.nn.utils.clip_grad_norm_(self.weights.values(), largest_gradient))
         if not norm.isfinite():
             self._optimiser.zero_grad(set_to_none=True)
@@ -137,7 +152,7 @@ class Trained:
             keep = min(self.part.average, self.updates / (self.updates + AVERAGE_STARTS))
             with torch.no_grad():
                 for name, average in self.average.items():
-                    average.lerp_(self.weights[name], 1 - keep)
+                    average.lerp_(self._averaged[name], 1 - keep)
         return norm, rate
 
     def tensors(self) -> dict[str, Tensor]:
@@ -148,6 +163,7 @@ class Trained:
             found[f"weights.{name}"] = weight.detach()
             found[f"first_moment.{name}"] = state["exp_avg"]
             found[f"second_moment.{name}"] = state["exp_avg_sq"]
+        found |= {f"buffers.{name}": buffer for name, buffer in self._buffers.items()}
         return found | {f"average.{name}": average for name, average in self.average.items()}
 
     def resumed(self, updates: int) -> None:
@@ -158,13 +174,13 @@ class Trained:
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The whole model's, on the CPU; every process must ask."""
-        parameters = self.part.model.named_parameters()
-        return {name: whole(self.average.get(name, own)).cpu() for name, own in parameters}
+        tensors = {**dict(self.part.model.named_parameters()), **self._buffers}
+        return {name: whole(self.average.get(name, own)).cpu() for name, own in tensors.items()}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """The model with its averaged weights, if it keeps them."""
-        own = {name: self.weights[name].detach().clone() for name in self.average}
+        own = {name: tensor.detach().clone() for name, tensor in self._averaged.items()}
         self._put(self.average)
         try:
             yield
@@ -175,7 +191,7 @@ class Trained:
         gathered_again(self.part.model)
         with torch.no_grad():
             for name, value in values.items():
-                self.weights[name].copy_(value)
+                self._averaged[name].copy_(value)
 
 
 class Run(Generic[Batch]):
@@ -196,8 +212,10 @@ class Run(Generic[Batch]):
         self._book = Logbook(settings.out, self.step) if world.is_first else None
         self._recent: list[dict[str, Tensor]] = []
 
-    def train(self, progress: Progress) -> None:
-        """Until the end, or until Ctrl-C; either way the last checkpoint is of the last step."""
+    def train(self, progress: Progress) -> bool:
+        """Until the end, or until Ctrl-C (False); either way the last checkpoint is of the last
+        step.
+        """
         settings = self._settings
         batches = self._task.batches(self._samples())
         saved_s = self.trained_s
@@ -225,6 +243,7 @@ class Run(Generic[Batch]):
             self.save()
         if self._book:
             self._book.close()
+        return self._is_done()
 
     def save(self) -> None:
         """A checkpoint, and beside the checkpoints each part's averaged weights as they are used."""
@@ -283,7 +302,7 @@ class Run(Generic[Batch]):
             for key, value in losses.items():
                 share = value.detach() / settings.accumulate
                 told[key] = told[key] + share if key in told else share
-        norm, rate = part.update(settings.warmup, settings.largest_gradient)
+        norm, rate = part.update(settings.warmup, settings.largest_gradient, self._fading())
         self.step += 1
         if part.skipped_in_a_row == MOST_SKIPPED:
             raise ConfigError(
@@ -332,6 +351,11 @@ class Run(Generic[Batch]):
         of_steps = self.step / settings.steps if settings.steps else 0.0
         of_time = self.trained_s / (60 * settings.minutes) if settings.minutes else 0.0
         return min(1.0, max(of_steps, of_time))
+
+    def _fading(self) -> float:
+        """How much of the learning rate is left."""
+        decay = self._settings.decay
+        return min(1.0, (1 - self._share()) / decay) if decay else 1.0
 
     def _is_done(self) -> bool:
         return self._world.any(self._share() >= 1.0)[0]

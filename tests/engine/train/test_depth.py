@@ -20,13 +20,15 @@ from engine.data.multicam import MultiCamScene
 from engine.errors import ConfigError, DataError, WeightsError
 from engine.geometry.depth_network import SIZES, DepthMaps, DepthNetwork, Inference
 from engine.model.weight_files import open_weights
-from engine.train.depth import DepthRun, DepthSettings, export_depth, tensors, train_depth
+from engine.train.depth import DepthSettings, DepthTask, export_depth, tensors, train_depth
 from engine.train.depth_augment import augmented, canonical, cropped, on_photo, pasted, through_h264
 from engine.train.depth_data import BlockPlan, Views, depth_scenes, read_pairs
 from engine.train.depth_export import OUTPUT_NAMES, Exported, export_onnx
 from engine.train.depth_losses import Truth, depth_losses
 from engine.train.depth_pretrained import FROZEN_STAGES
-from engine.train.depth_supply import BlockRecipe, DepthSupply, joined, read_photos
+from engine.train.depth_supply import Batch, BlockRecipe, DepthSupply, joined, read_photos
+from engine.train.distributed import World
+from engine.train.loop import LoopSettings, Trained
 from engine.train.run_folder import alone_in
 
 WIDTH, HEIGHT = 64, 32
@@ -34,6 +36,7 @@ FRAMES = 6
 FOCAL = 1.0
 QUIET = lambda share, what: None  # noqa: E731
 CPU = torch.device("cpu")
+ALONE = World(0, 1, CPU)
 
 
 def boxes(seed: int, frames: int = FRAMES) -> Views:
@@ -100,10 +103,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def settings(data: Path, out: Path, **changes) -> DepthSettings:
-    block = BlockPlan(clips=2, pairs_per_clip=4)
-    plain = DepthSettings(data=data, out=out, size="tiny", steps=6, batch=2, block=block, workers=0)
-    return replace(plain, log_every=2, validate_every=4, **changes)
+def settings(data: Path, out: Path, steps: int = 6, **changes) -> DepthSettings:
+    loop = LoopSettings(out=out, batch=2, steps=steps, decay=0.3, log_every=2, look_every=4)
+    plain = DepthSettings(data=data, loop=loop, size="tiny", block=BlockPlan(clips=2, pairs_per_clip=4))
+    return replace(plain, workers=0, **changes)
+
+
+def first_batch(task: DepthTask) -> Batch:
+    with closing(task.batches(iter([[0, 1]]))) as batches:
+        return next(batches)
 
 
 def recipe(data: Path) -> BlockRecipe:
@@ -228,33 +236,32 @@ def test_unknown_depth_gives_no_loss():
 
 def test_a_few_steps_lower_the_loss(data, tmp_path):
     """On one batch, so that chance has no part in it."""
-    run = DepthRun(settings(data, tmp_path, steps=1000, learning_rate=5e-2))
-    batch = next(run.batches())
-    totals = [run.learn(batch)["total"] for _ in range(40)]
+    task = DepthTask(settings(data, tmp_path, learning_rate=5e-2), ALONE)
+    batch, part = first_batch(task), Trained(task.parts["depth"])
+    totals = []
+    for _ in range(40):
+        loss = task.loss("depth", batch)["loss"]
+        loss.backward()
+        part.update(warmup=1, largest_gradient=1.0, fading=1.0)
+        totals.append(loss.item())
     assert np.mean(totals[-5:]) < 0.6 * np.mean(totals[:5])
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path):
-    """Stopped in the middle of a block, at step 2 of 4."""
-
-    def run_to(out: Path, *stops: int) -> DepthRun:
-        for stop in stops:
-            run = DepthRun(settings(data, out))
-            run.resume()
-            for batch in islice(run.batches(), stop - run.step):
-                run.learn(batch)
-            run.save()
-        return run
-
-    whole, halves = run_to(tmp_path / "a", 6), run_to(tmp_path / "b", 2, 6)
-    for ours, theirs in ((whole.network, halves.network), (whole.average, halves.average)):
-        for name, tensor in ours.state_dict().items():
-            assert torch.equal(tensor, theirs.state_dict()[name]), name
+    """Stopped in the middle of a block, at step 2 of 4; what the normalisations remember is part of it."""
+    train_depth(settings(data, tmp_path / "whole"), QUIET)
+    for steps in (2, 6):
+        train_depth(settings(data, tmp_path / "halves", steps=steps), QUIET)
+    whole, halves = (open_weights(tmp_path / run / "depth.safetensors") for run in ("whole", "halves"))
+    assert any("running_var" in name for name in whole.tensors)
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, halves.tensors[name]), name
 
 
 def test_workers_change_nothing_but_the_time(data, tmp_path):
     def first_batches(workers: int) -> list[torch.Tensor]:
-        supply = DepthSupply(recipe(data), tmp_path / str(workers), workers, begun=0)
+        (tmp_path / str(workers)).mkdir()
+        supply = DepthSupply(recipe(data), tmp_path / str(workers), workers)
         with closing(supply.batches(3)) as batches:  # blocks have 4 steps
             return [tensor.clone() for batch in islice(batches, 6) for tensor in batch]
 
@@ -268,27 +275,30 @@ def test_a_scene_that_is_rendered_meanwhile_joins_at_a_block_that_was_not_begun(
     new = next((root / "train").glob("*/scene2"))
     new.rename(tmp_path / "scene2")
 
-    def block(number: int, begun: int) -> torch.Tensor:
-        supply = DepthSupply(recipe(root), tmp_path / "run", 0, begun)
-        with closing(supply.batches(4 * number)) as batches:
+    (tmp_path / "run").mkdir()
+
+    def images(step: int) -> torch.Tensor:  # a block has 4
+        with closing(DepthSupply(recipe(root), tmp_path / "run", 0).batches(step)) as batches:
             return next(batches).images
 
-    before = block(1, begun=0)
+    before = images(4), images(6)
     (tmp_path / "scene2").rename(new)
-    assert torch.equal(block(1, begun=2), before)
-    assert not torch.equal(block(2, begun=2), before)
-    written = json.loads((tmp_path / "run" / "scenes.json").read_text())
-    assert written["growths"] == [[1, 2], [2, 3]]
+    assert torch.equal(images(6), before[1])
+    later = images(8)
+    assert json.loads((tmp_path / "run" / "scenes.json").read_text())["growths"] == [[1, 2], [2, 3]]
+    assert torch.equal(images(8), later)
+    assert torch.equal(images(6), before[1])
 
 
 def test_training_leaves_a_log_weights_and_a_card(data, tmp_path):
     messages: list[str] = []
     scores = train_depth(settings(data, tmp_path), lambda share, what: messages.append(what))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "total" in row] == [2, 4, 6]
-    assert [row["heldout"]["pictures"] for row in rows if "heldout" in row] == [2 * 4 * 2]
-    assert any(message.startswith("step 6 of 6, loss") for message in messages)
-    assert 0 < scores.median_relative_error < 1
+    assert [row["step"] for row in rows if "depth/loss" in row] == [2, 4, 6]
+    assert [row["heldout/pictures"] for row in rows if "heldout/pictures" in row] == [2 * 4 * 2]
+    assert any(message.startswith("step 6  depth/loss") for message in messages)
+    assert cv2.imread(str(tmp_path / "strips" / "step-00000004.jpg")).shape == (4 * HEIGHT, 3 * WIDTH, 3)
+    assert scores is not None and 0 < scores.median_relative_error < 1
     card = (tmp_path / "depth.md").read_text()
     assert f"{scores.median_relative_error:.1%}" in card and "6 steps" in card
     (tmp_path / "ship").mkdir()
@@ -298,11 +308,10 @@ def test_training_leaves_a_log_weights_and_a_card(data, tmp_path):
 
 def test_a_run_may_begin_with_another_ones_weights_and_its_card_says_so(data, tmp_path):
     train_depth(settings(data, tmp_path / "a", steps=2), QUIET)
-    average = tmp_path / "a" / "checkpoints" / "average.safetensors"
-    later = settings(data, tmp_path / "b", weights=average)
-    begun, saved = DepthRun(later), open_weights(average)
-    for name, tensor in begun.network.state_dict().items():
-        assert torch.equal(tensor, saved.tensors[name]), name
+    weights = tmp_path / "a" / "depth.safetensors"
+    later = settings(data, tmp_path / "b", weights=weights)
+    begun, saved = DepthTask(later, ALONE).network.state_dict(), open_weights(weights).tensors
+    assert all(torch.equal(begun[name], tensor) for name, tensor in saved.items())
     train_depth(later, QUIET)
     card = (tmp_path / "b" / "depth.md").read_text()
     assert "2 steps of 2 pairs, 0 minutes on a CPU; then 6 steps of 2 pairs" in card
@@ -310,9 +319,9 @@ def test_a_run_may_begin_with_another_ones_weights_and_its_card_says_so(data, tm
 
 def test_weights_of_another_size_are_refused(data, tmp_path):
     train_depth(settings(data, tmp_path / "a", steps=2), QUIET)
-    average = tmp_path / "a" / "checkpoints" / "average.safetensors"
-    with pytest.raises(WeightsError, match=r"average.safetensors belongs to a network of another size"):
-        DepthRun(replace(settings(data, tmp_path / "b", weights=average), size="small"))
+    later = settings(data, tmp_path / "b", weights=tmp_path / "a" / "depth.safetensors")
+    with pytest.raises(WeightsError, match=r"depth.safetensors is not a depth network of the size 'small'"):
+        DepthTask(replace(later, size="small"), ALONE)
 
 
 def test_a_second_training_in_the_folder_is_refused(data, tmp_path):
@@ -320,11 +329,10 @@ def test_a_second_training_in_the_folder_is_refused(data, tmp_path):
         train_depth(settings(data, tmp_path / "run", steps=1), QUIET)
 
 
-def test_a_checkpoint_of_another_size_is_refused(data, tmp_path):
-    DepthRun(settings(data, tmp_path)).save()
-    other = DepthRun(replace(settings(data, tmp_path), size="small"))
-    with pytest.raises(WeightsError, match=r"another size than 'small'"):
-        other.resume()
+def test_another_run_in_the_folder_is_refused(data, tmp_path):
+    train_depth(settings(data, tmp_path, steps=1), QUIET)
+    with pytest.raises(ConfigError, match=r"holds a run with learning_rate = 0\.001"):
+        train_depth(settings(data, tmp_path, steps=2, learning_rate=0.5), QUIET)
 
 
 def test_the_file_computes_what_the_network_does(tmp_path):
@@ -367,14 +375,16 @@ def test_an_unreadable_photo_is_named(tmp_path):
 
 
 def test_the_encoder_begins_with_all_that_photographs_taught_and_keeps_its_first_stages(data, tmp_path):
-    run = DepthRun(settings(data, tmp_path, size="small", batch=1))
-    encoder = run.network.encoder
+    task = DepthTask(settings(data, tmp_path, size="small"), ALONE)
+    encoder = task.network.encoder
     fresh = DepthNetwork(SIZES["small"]).encoder.state_dict()
     for name, tensor in encoder.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert not torch.equal(tensor, fresh[name]), f"{name} was not filled"
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    run.learn(next(run.batches()))
+    part = Trained(task.parts["depth"])
+    task.loss("depth", first_batch(task))["loss"].backward()
+    part.update(warmup=1, largest_gradient=1.0, fading=1.0)
     kept = tuple(f"{part}." for part in ("stem", *(f"stages.{n}" for n in range(FROZEN_STAGES))))
     changed = {name for name, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[name])}
     assert not [name for name in changed if name.startswith(kept)]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ConfigError
+from engine.model.weight_files import open_weights
 from engine.train.checkpoint import checkpoints
 from engine.train.distributed import World
 from engine.train.loop import LoopSettings, Part, Run
@@ -101,6 +102,61 @@ def test_ctrl_c_saves_the_step_at_hand_and_the_run_goes_on_from_there(settings: 
     assert resumed.seen[0] == [10, 11]
     for name in ("leader", "follower"):
         assert torch.equal(getattr(resumed, name).weight, getattr(whole, name).weight)
+
+
+def test_the_rate_is_level_then_falls_to_nothing_and_some_weights_have_a_share_of_it(
+    settings: LoopSettings,
+) -> None:
+    task = Duel()
+    task.parts["leader"] = replace(task.parts["leader"], rates={"weight": 0.5})
+    run = Run(task, replace(settings, steps=10, decay=0.4, look_every=100), ALONE)
+    assert run.train(silent)
+    told = [json.loads(line) for line in (settings.out / "metrics.jsonl").read_text().splitlines()]
+    rates = {row["step"]: row.get("leader/rate", row.get("follower/rate")) for row in told}
+    level = {name: task.parts[name].learning_rate for name in ("leader", "follower")}
+    shares = [rates[step] / level["follower" if (step - 1) % 3 else "leader"] for step in range(1, 11)]
+    assert shares == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    used = {name: part._optimiser.param_groups[0]["lr"] for name, part in run._parts.items()}
+    assert used["leader"] == pytest.approx(0.5 * 0.25 * level["leader"])
+    assert used["follower"] == pytest.approx(0.5 * level["follower"])
+
+
+class Normalised(Duel):
+    """The leader has a normalisation, whose statistics no gradient changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm = nn.BatchNorm1d(1)
+        self.leader = nn.Sequential(self.norm, nn.Linear(1, 1))  # type: ignore[assignment]
+        self.parts = {"leader": Part(model=self.leader, learning_rate=0.1, average=0.5, metadata={})}
+
+    def part_at(self, step: int) -> str:
+        return "leader"
+
+    def loss(self, part: str, batch: list[int]) -> dict[str, Tensor]:
+        return {"loss": (self.leader(torch.tensor(batch).float()[:, None]) - 1).square().mean()}
+
+    def look(self) -> tuple[dict[str, float], np.ndarray]:
+        self.looked.append(self.norm.running_mean.item())  # type: ignore[union-attr]
+        return {}, np.zeros((8, 8, 3), np.uint8)
+
+
+def test_what_normalisations_remember_is_averaged_saved_and_resumed(settings: LoopSettings) -> None:
+    whole = Normalised()
+    Run(whole, replace(settings, steps=6), ALONE).train(silent)
+    saved = open_weights(settings.out / "leader.safetensors").tensors
+    mean = whole.norm.running_mean
+    assert mean is not None and 0 < saved["0.running_mean"].item() < mean.item()  # it lags behind
+    assert saved["0.num_batches_tracked"] == 6
+    assert whole.looked == [pytest.approx(whole.looked[0])] and whole.looked[0] < mean.item()
+    out = settings.out / "halves"
+    Run(Normalised(), replace(settings, out=out, steps=3), ALONE).train(silent)
+    halves = Normalised()
+    Run(halves, replace(settings, out=out, steps=6), ALONE).train(silent)
+    assert torch.equal(halves.norm.running_mean, mean)  # type: ignore[arg-type]
+    for name, tensor in open_weights(out / "leader.safetensors").tensors.items():
+        assert torch.equal(tensor, saved[name]), name
 
 
 def test_the_time_of_a_run_counts_what_was_trained_before(settings: LoopSettings) -> None:

@@ -37,7 +37,8 @@ MOVES_AT = (3.0, 6.0)  # times the noise: below it stands still, above it moves
 NOISE_RANGE = (0.004, 0.015)  # of full white, after smoothing; more than that is motion, not noise
 STILL_SHARE = 0.2  # of the picture that must stand still to hold the scale
 PERSON_SHARE = 0.01  # of the picture, from which on a person is the subject
-SUBJECT_QUANTILE = 0.7  # of people's inverse depths: others sit behind the one whose distance is told
+SUBJECT_QUANTILE = 0.7  # of people's inverse depths: others sit behind the one whose distance is told,
+SUBJECT_SPREAD = 0.18  # of the width: and beside, as moves turn about the middle of the picture
 BODY_M = 0.15  # from a person's middle, whose distance is told, to what a camera sees of them
 CUT_CORRELATION = 0.4  # of thumbnails: less, and it is another picture
 CUT_DIFFERENCE = 0.04  # of full white, which the thumbnails must differ by as well
@@ -208,9 +209,13 @@ def _subject(state: Map) -> float:
     """The log inverse depth of the person, or of the picture where there is hardly one."""
     log_inverse, matte = state[0][HALVED], state[1][HALVED]
     person = matte > 0.5
-    if person.mean() > PERSON_SHARE:
-        return float(np.quantile(log_inverse[person], SUBJECT_QUANTILE))
-    return float(np.median(log_inverse))
+    if person.mean() <= PERSON_SHARE:
+        return float(np.median(log_inverse))
+    aside = (np.arange(person.shape[1]) + 0.5) / person.shape[1] - 0.5
+    weights = np.broadcast_to(np.exp(-0.5 * (aside / SUBJECT_SPREAD) ** 2), person.shape)[person]
+    order = np.argsort(log_inverse[person])
+    below = np.cumsum(weights[order])
+    return float(log_inverse[person][order][np.searchsorted(below, SUBJECT_QUANTILE * below[-1])])
 
 
 def _open(weights: Path) -> onnxruntime.InferenceSession:

@@ -155,6 +155,15 @@ def test_who_sits_behind_the_subject_does_not_move_it():
     assert Steadier().step(picture(1), inverse, matte, matte).subject == pytest.approx(0.5)
 
 
+def test_who_is_in_the_middle_is_the_subject():
+    """Beside them is somebody nearer, and larger."""
+    inverse = np.full((H, W), 0.2, np.float32)
+    matte = np.zeros((H, W), np.float32)
+    inverse[30:90, 100:120], matte[30:90, 100:120] = 0.5, 1.0
+    inverse[20:120, :30], matte[20:120, :30] = 0.9, 1.0
+    assert Steadier().step(picture(1), inverse, matte, matte).subject == pytest.approx(0.5)
+
+
 def test_what_is_seen_of_a_person_is_nearer_than_their_middle_and_never_behind_the_camera():
     assert surface_m(2.5) == pytest.approx(2.35)
     assert surface_m(0.2) == pytest.approx(0.1)

@@ -181,8 +181,6 @@ def bench_model(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Count what a model will cost on which GPU. The mini is measured here, too, and on a GPU the others."""
-    import torch
-
     from engine.eval import bench
     from engine.model.config import model_config
 
@@ -190,16 +188,17 @@ def bench_model(
     height, width = (config.size[1], config.size[0]) if resolution is None else _parsed_pair(resolution)
     with out.status("Counting …"):
         figures = bench.estimate_model(size, width, height, steps, window)
-    if size == "mini":
-        with out.status("Measuring …"):
+    with out.status("Measuring …") as status:
+        if size == "mini":
             figures |= bench.measure_model(size, steps, window)
-    elif torch.cuda.is_available():
-        with out.status("Measuring …") as status:
+        elif bench.has_gpu():
             figures |= bench.measure_engine(
                 size, compile=compile_model, fp8=fp8, progress=lambda share, what: status.update(what)
             )
-    elif compile_model or fp8:
-        raise typer.BadParameter("--compile and --fp8 are measured on an NVIDIA GPU; PyTorch finds none here")
+        elif compile_model or fp8:
+            raise typer.BadParameter(
+                "--compile and --fp8 are measured on an NVIDIA GPU, and PyTorch finds none"
+            )
     if compare:
         with out.status("Comparing …"):
             figures |= {"compare": bench.compare()}

@@ -111,6 +111,11 @@ def measure_model(size: str, steps: int, window: int) -> dict[str, object]:
     }
 
 
+def has_gpu() -> bool:
+    """An NVIDIA one, that PyTorch can use."""
+    return torch.cuda.is_available()
+
+
 def measure_engine(
     size: str, *, compile: bool = False, fp8: bool = False, progress: Progress = lambda share, what: None
 ) -> dict[str, object]:

@@ -185,6 +185,9 @@ def bench_model(
     from engine.model.config import model_config
 
     config = model_config(size)
+    if (compile_model or fp8) and (size == "mini" or not bench.has_gpu()):
+        found = "the mini runs on the processor" if size == "mini" else "PyTorch finds none here"
+        raise typer.BadParameter(f"--compile and --fp8 are measured on an NVIDIA GPU, and {found}")
     height, width = (config.size[1], config.size[0]) if resolution is None else _parsed_pair(resolution)
     with out.status("Counting …"):
         figures = bench.estimate_model(size, width, height, steps, window)
@@ -194,10 +197,6 @@ def bench_model(
         elif bench.has_gpu():
             figures |= bench.measure_engine(
                 size, compile=compile_model, fp8=fp8, progress=lambda share, what: status.update(what)
-            )
-        elif compile_model or fp8:
-            raise typer.BadParameter(
-                "--compile and --fp8 are measured on an NVIDIA GPU, and PyTorch finds none"
             )
     if compare:
         with out.status("Comparing …"):

@@ -140,7 +140,7 @@ def measure_engine(
     median = statistics.median(seconds[ENGINE_CHUNKS // 2 :])
     return {
         "size": size,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+        "device": torch.cuda.get_device_name() if has_gpu() else "CPU",
         "measured_first_ms": 1000 * seconds[0],
         "measured_ms_per_chunk": 1000 * median,
         "measured_fps": engine.chunk / median,

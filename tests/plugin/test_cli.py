@@ -195,3 +195,10 @@ def test_bench_live_measures_from_the_pixels(tmp_path: Path) -> None:
     assert 100 < figures["glass_to_glass_ms"]["p50"] < 400
     assert {"cpu_cores", "dropped", "repeated", "rss_mb"} <= set(figures)
     assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize("flag", ["--compile", "--fp8"])
+def test_what_only_a_gpu_does_is_not_measured_of_the_mini(flag):
+    result = CliRunner().invoke(app, ["bench", "model", "--size", "mini", flag])
+    assert result.exit_code == 2
+    assert "the mini runs on the processor" in " ".join(result.output.replace("│", " ").split())

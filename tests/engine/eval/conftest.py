@@ -193,7 +193,7 @@ class Fading:
 
     def render(self, shot: Shot) -> Iterator[np.ndarray]:
         for index, source in enumerate(shot.source):
-            time.sleep(2e-4 * (index // 10))
+            time.sleep(1e-5 * (index // 10) ** 2)
             yield (source.astype(int) - index // 10).clip(0, 255).astype(np.uint8)
 
 

@@ -20,7 +20,7 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
@@ -102,6 +102,8 @@ def export_onnx(network: DepthNetwork, path: Path, pictures: Iterable[Tensor]) -
             nodes_to_exclude=_exact_nodes(onnx.load(prepared)),
             per_channel=True,
             reduce_range=True,
+            # ONNX Runtime makes some of them this on x86, and what has two types is not multiplied in bytes
+            activation_type=QuantType.QUInt8,
         )
         model = onnx.load(quantised)
     halve_weights(model)

@@ -12,6 +12,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -350,6 +352,23 @@ def test_the_file_computes_what_the_network_does(tmp_path):
         error = (ours / theirs).log()
         assert error.std() < 0.05, name
         assert abs(float(error.mean())) < 0.02, name
+
+
+def test_no_convolution_turns_bytes_back_into_numbers(tmp_path):
+    """It did where activations were of two types, and the network took half as long again."""
+    network = random_network("small")
+    width, height = network.size
+    export_onnx(network, tmp_path / "depth.onnx", [torch.rand(1, 3, height, width)])
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(tmp_path / "depth.onnx", options, providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimised.onnx").graph.node
+    made_by = {output: node.op_type for node in nodes for output in node.output}
+    plain = [node for node in nodes if node.op_type in ("Conv", "FusedConv")]
+    assert sum(node.op_type == "QLinearConv" for node in nodes) > 40
+    assert not [node.name for node in plain if "DequantizeLinear" in map(made_by.get, node.input[1:])]
 
 
 def test_folding_the_normalisations_changes_nothing():

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from engine.engines.base import Engine, EngineSettings
 from engine.errors import EngineError
+from engine.frames import Pixels
 from plugin.shared_frames import RingAddress, SharedPicture, SharedRing
 
 ENGINES = {
@@ -68,6 +69,7 @@ class EngineProcess:
         self._woken = threading.Event()
         self._reset = threading.Event()
         self._last_taken = 0
+        self._next: list[SharedPicture] | None = None  # what the engine has begun with already
         self._skipped = 0
         self._level = ""
 
@@ -94,7 +96,8 @@ class EngineProcess:
             if self._reset.is_set():
                 self._reset.clear()
                 engine.reset()
-            if chunk := self._take_chunk(engine.chunk):
+                self._next = None
+            if chunk := self._next or self._take_chunk(engine.chunk):
                 self._step(engine, chunk)
             else:
                 self._woken.wait(IDLE_BEAT_S)
@@ -122,13 +125,24 @@ class EngineProcess:
         started = time.perf_counter()
         if self._settings.delay_s:
             time.sleep(self._settings.delay_s)
-        rendered = engine.step([picture.pixels for picture in chunk], [picture.pose for picture in chunk])
+        self._next = None
+        poses = [picture.pose for picture in chunk]
+        if engine.chunk == 1:  # what was taken ahead is shown as it is wanted by now
+            poses = [self._incoming.newest_pose]
+        rendered = engine.step(
+            [picture.pixels for picture in chunk], poses, lambda: self._following(engine.chunk)
+        )
         for picture, (pixels, pose) in zip(chunk, rendered, strict=True):
             number = self._outgoing.write(pixels, pose, picture.arrived_s)
             self._outgoing.beat()
         step_ms = 1000 * (time.perf_counter() - started)
         health = self._report(engine)
         self.say("picture", number=number, step_ms=step_ms, skipped=self._skipped, health=health)
+
+    def _following(self, length: int) -> list[Pixels]:
+        """For the step after this one, what came in meanwhile."""
+        self._next = self._take_chunk(length)
+        return [picture.pixels for picture in self._next or ()]
 
     def _report(self, engine: Engine) -> dict[str, float]:
         """Says how well the engine renders whenever that changes; returns its health."""

@@ -145,6 +145,11 @@ class SharedRing:
         """The number of the newest picture, 0 before the first."""
         return int(self._header[0]["written"])
 
+    @property
+    def newest_pose(self) -> Pose:
+        """The pose of the newest picture."""
+        return Pose.from_array(self._slots[self.written % self.address.slots][0]["pose"].copy())
+
     def read(self, number: int) -> SharedPicture | None:
         """A copy of picture ``number``, or None if the writer has been round the ring since."""
         slot = self._slots[number % self.address.slots][0]

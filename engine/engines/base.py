@@ -12,6 +12,7 @@ from engine.frames import Pixels
 BUDGET_MS = 100.0  # ten pictures a second, between which the compositor reprojects
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done
+Following = Callable[[], Sequence[Pixels]]  # the next step's frames; none if they are not there yet
 
 
 class Rendered(NamedTuple):
@@ -60,6 +61,10 @@ class Report:
 NOTHING_TO_REPORT = Report()
 
 
+def nothing_follows() -> Sequence[Pixels]:
+    return ()
+
+
 class Engine(Protocol):
     """Frames and poses in, frames out. A step may take as long as it takes."""
 
@@ -72,8 +77,15 @@ class Engine(Protocol):
     def warmup(self, progress: Progress) -> None:
         """Load, compile, allocate: everything slow, before the first frame."""
 
-    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
-        """``chunk`` consecutive frames (RGB) with the pose wanted at each, rendered."""
+    def step(
+        self, frames: Sequence[Pixels], poses: Sequence[Pose], following: Following = nothing_follows
+    ) -> list[Rendered]:
+        """``chunk`` consecutive frames (RGB) with the pose wanted at each, rendered.
+
+        An engine that has something to do on frames before it needs their poses may ask for the ``following``
+        ones, once, and do it beside the rest of this step. They are the next step's then, unless there is a
+        ``reset`` before it.
+        """
 
     def reset(self) -> None:
         """Forget the past: the next frame belongs to another picture."""

@@ -13,15 +13,24 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
 
 from engine.camera.geometry import IDENTITY, Intrinsics, Matrix, Pose
-from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Rendered, Report
+from engine.engines.base import (
+    NOTHING_TO_REPORT,
+    EngineSettings,
+    Following,
+    Progress,
+    Rendered,
+    Report,
+    nothing_follows,
+)
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.geometry.background import Background
@@ -74,8 +83,11 @@ class DepthEngine:
         self.reset()
         progress(1.0, "ready")
 
-    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
-        return [self._render(frame, pose) for frame, pose in zip(frames, poses, strict=True)]
+    def step(
+        self, frames: Sequence[Pixels], poses: Sequence[Pose], following: Following = nothing_follows
+    ) -> list[Rendered]:
+        *others, last = zip(frames, poses, strict=True)
+        return [*(self._render(*other, nothing_follows) for other in others), self._render(*last, following)]
 
     def reset(self) -> None:
         self._scenes.reset()
@@ -83,9 +95,12 @@ class DepthEngine:
     def report(self) -> Report:
         return NOTHING_TO_REPORT
 
-    def _render(self, frame: Pixels, pose: Pose) -> Rendered:
+    def _render(self, frame: Pixels, pose: Pose, following: Following) -> Rendered:
         scene = self._scenes.of(frame)
-        if scene is None or not self._scenes.take(frame) or is_still(pose):
+        if scene is None or not self._scenes.take(frame):
+            return Rendered(frame, IDENTITY)
+        self._scenes.look_ahead(following)
+        if is_still(pose):
             return Rendered(frame, IDENTITY)
         shown = wider(pose, self._settings.subject_distance_m)
         return Rendered(scene.draw(lens_of(frame, self._settings), shown), shown)
@@ -98,6 +113,7 @@ class Scenes:
         self.failure: Exception | None = None
         self._settings, self._estimator_for = settings, estimator_for
         self._scene: Scene | None = None
+        self._worker = ThreadPoolExecutor(1, "depth")
 
     def of(self, frame: Pixels) -> Scene | None:
         """For frames of this size."""
@@ -111,6 +127,13 @@ class Scenes:
         if (scene := self.of(frame)) is not None:
             self._tried(lambda: scene.take(frame, self._settings.subject_distance_m))
         return self.failure is None
+
+    def look_ahead(self, following: Following) -> None:
+        """The frame that is taken next may be there already."""
+        if (scene := self._scene) is not None:
+            for frame in following():
+                if (frame.shape[1], frame.shape[0]) == scene.size:
+                    scene.look_ahead(frame, self._worker)
 
     def reset(self) -> None:
         """Forget: the next frame belongs to another picture."""
@@ -126,6 +149,13 @@ class Scenes:
             return None
 
 
+class Ahead(NamedTuple):
+    """A frame whose depth is estimated before it is taken."""
+
+    frame: Pixels
+    depth: Future[Depth]
+
+
 class Scene:
     """What is known of the picture in front of the camera, for frames of one size."""
 
@@ -135,6 +165,7 @@ class Scene:
         self._grid = (grid_width, max(2, round(grid_width * height / width)))
         self._half_size = ((width + 1) // 2, (height + 1) // 2)
         self._estimator = estimator
+        self._ahead: Ahead | None = None
         self._background = Background(size, self._grid)
         self._front_depth: Floats | None = None
         self._buffers = Buffers()
@@ -144,6 +175,9 @@ class Scene:
 
     def reset(self) -> None:
         """Forget: the next frame belongs to another picture."""
+        if self._ahead is not None:
+            self._ahead.depth.exception()  # only waited for
+            self._ahead = None
         self._estimator.reset()
         self._background.reset()
         self._renderer.reset()
@@ -153,7 +187,7 @@ class Scene:
 
     def take(self, frame: Pixels, subject_distance_m: float) -> None:
         """The newest frame, H W 3."""
-        depth = self._estimator.estimate(frame)
+        depth = self._estimated(frame)
         self._frame = frame
         self._opaque = self._buffers.bytes("opaque", *frame.shape[:2], 4)
         cv2.cvtColor(frame, cv2.COLOR_RGB2RGBA, dst=self._opaque)
@@ -170,6 +204,10 @@ class Scene:
         relative = self._inverse_depth / np.float32(self._scale)
         self._background.update(self._opaque, self._small, relative, self._matte.on_grid > 0)
 
+    def look_ahead(self, frame: Pixels, worker: ThreadPoolExecutor) -> None:
+        """What will be taken next: its depth is estimated on the worker, beside the drawing of this one."""
+        self._ahead = Ahead(frame, worker.submit(self._estimator.estimate, frame))
+
     def draw(self, lens: Intrinsics, pose: Pose) -> Pixels:
         """The newest frame, taken by ``lens``, seen from ``pose``."""
         picture: Pixels = cv2.cvtColor(self.draw_seen(lens, pose), cv2.COLOR_RGBA2RGB)  # type: ignore[assignment]
@@ -180,6 +218,14 @@ class Scene:
         0…255. It is drawn over by the next call.
         """
         return self._turned(lens, pose) if is_still(pose) else self._travelled(lens, pose)
+
+    def _estimated(self, frame: Pixels) -> Depth:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            depth = ahead.depth.result()
+            if ahead.frame is frame:
+                return depth
+        return self._estimator.estimate(frame)
 
     def _turned(self, lens: Intrinsics, pose: Pose) -> Bytes:
         """From where the real camera is: needs no depth, and is exact."""

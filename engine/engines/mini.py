@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from engine.camera.geometry import IDENTITY, Pose
-from engine.engines.base import EngineSettings, Progress, Rendered, Report
+from engine.engines.base import EngineSettings, Following, Progress, Rendered, Report, nothing_follows
 from engine.engines.budget import Budget, Costs, Level, levels_of
 from engine.engines.depth import PICTURE_THREADS, EstimatorFor, Scene, Scenes, lens_of, wider
 from engine.engines.painter import STUDENT_FAILURES, Clock, Painter, Student, Worker
@@ -107,8 +107,11 @@ class MiniEngine:
         self.reset()
         progress(1.0, "ready")
 
-    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
-        return [self._step(frame, pose) for frame, pose in zip(frames, poses, strict=True)]
+    def step(
+        self, frames: Sequence[Pixels], poses: Sequence[Pose], following: Following = nothing_follows
+    ) -> list[Rendered]:
+        *others, last = zip(frames, poses, strict=True)
+        return [*(self._step(*other, nothing_follows) for other in others), self._step(*last, following)]
 
     def reset(self) -> None:
         self._scenes.reset()
@@ -124,16 +127,18 @@ class MiniEngine:
             return Report(level=f"{NO_STUDENT.text()}: {trouble}", health=health)
         return Report(level="" if self._budget is None else self._budget.text(), health=health)
 
-    def _step(self, frame: Pixels, pose: Pose) -> Rendered:
+    def _step(self, frame: Pixels, pose: Pose, following: Following) -> Rendered:
         level = NO_STUDENT if self._budget is None else self._budget.level
         began = self._clock()
-        rendered, student_s = self._render(frame, pose, level)
+        rendered, student_s = self._render(frame, pose, level, following)
         if self._budget is not None and rendered.pose != IDENTITY:
             now = self._clock()
             self._budget.spend(now, now - began - (student_s or 0.0), student_s)
         return rendered
 
-    def _render(self, frame: Pixels, pose: Pose, level: Level) -> tuple[Rendered, float | None]:
+    def _render(
+        self, frame: Pixels, pose: Pose, level: Level, following: Following = nothing_follows
+    ) -> tuple[Rendered, float | None]:
         """And the seconds that the student was waited for, if it was asked."""
         shown = wider(pose, self._settings.subject_distance_m)
         now = self._now = self._frame_clock()
@@ -145,6 +150,7 @@ class MiniEngine:
                 painter.begin(level, now)
         if not self._scenes.take(frame) or scene is None:
             return Rendered(frame, IDENTITY), None
+        self._scenes.look_ahead(following)
         if painter is None or painter.idles(level, now):
             if is_still(pose):
                 return Rendered(frame, IDENTITY), None

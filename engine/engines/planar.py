@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.camera.geometry import IDENTITY, Pose
-from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Rendered, Report
+from engine.engines.base import (
+    NOTHING_TO_REPORT,
+    EngineSettings,
+    Following,
+    Progress,
+    Rendered,
+    Report,
+    nothing_follows,
+)
 from engine.frames import Pixels
 
 
@@ -22,7 +30,9 @@ class PlanarEngine:
     def warmup(self, progress: Progress) -> None:
         progress(1.0, "nothing to load")
 
-    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
+    def step(
+        self, frames: Sequence[Pixels], poses: Sequence[Pose], following: Following = nothing_follows
+    ) -> list[Rendered]:
         return [Rendered(frame, IDENTITY) for frame in frames]
 
     def reset(self) -> None:

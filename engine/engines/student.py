@@ -23,7 +23,15 @@ from torch import Tensor
 from engine.camera.geometry import Pose
 from engine.diffusion.rollout import Chunk, Stream, rollout
 from engine.diffusion.schedule import Schedule
-from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Progress, Rendered, Report
+from engine.engines.base import (
+    NOTHING_TO_REPORT,
+    EngineSettings,
+    Following,
+    Progress,
+    Rendered,
+    Report,
+    nothing_follows,
+)
 from engine.errors import EngineError
 from engine.frames import Pixels
 from engine.model.camera_encoder import plucker_rays
@@ -80,7 +88,9 @@ class StudentEngine:
             raise self._out_of_memory() from error
         progress(1.0, "ready")
 
-    def step(self, frames: Sequence[Pixels], poses: Sequence[Pose]) -> list[Rendered]:
+    def step(
+        self, frames: Sequence[Pixels], poses: Sequence[Pose], following: Following = nothing_follows
+    ) -> list[Rendered]:
         try:
             with torch.inference_mode():
                 pictures = self._step(self._video(frames), poses)

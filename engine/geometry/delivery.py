@@ -144,9 +144,11 @@ class Delivery:
         """kept/255 · base + added, the latter two enlarged."""
         height, width = base.shape[:2]
         picture = self._buffers.bytes("picture", height, width, 4)
-        np.copyto(picture, base)
         whole = np.rint(cv2.merge([*cv2.split(added), np.zeros(kept.shape, np.float32)])).astype(np.int16)
-        part = self._part((kept < 255) | whole.any(axis=2))
+        is_added = whole.view(np.uint64)[..., 0] > 0  # of all four channels at once
+        part = self._part((kept < 255) | is_added)
+        if picture[part].shape != picture.shape:
+            np.copyto(picture, base)
         share = self._buffers.bytes("share", height, width)
         cv2.resize(kept, self.size, dst=share)
         multiplied(base[part], share[part], picture[part])

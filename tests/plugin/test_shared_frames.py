@@ -36,6 +36,12 @@ def test_a_picture_comes_out_as_it_went_in(ring: SharedRing) -> None:
     assert (found.pose, found.arrived_s, found.number) == (POSE, 12.5, 1)
 
 
+def test_the_newest_pose_is_told_without_its_picture(ring: SharedRing) -> None:
+    for number in range(6):
+        ring.write(picture(number), Pose.from_angles(pan=0.1 * number), 0.0)
+        assert ring.newest_pose == Pose.from_angles(pan=0.1 * number)
+
+
 def test_another_mapping_of_the_same_memory_sees_it(ring: SharedRing) -> None:
     ring.write(picture(7), POSE, 0.0)
     if sys.platform != "win32":  # a child owns its descriptor; here both would close the same one

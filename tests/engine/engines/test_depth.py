@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from fractions import Fraction
 
 import cv2
@@ -45,11 +46,13 @@ class Truth:
         self._noise, self._confidence = noise, confidence
         self._random = np.random.default_rng(3)
         self.resets = 0
+        self.estimated: list[tuple[str, float]] = []  # by which thread, and what the frame's mean was
 
     def __call__(self, width, height):
         return self
 
     def estimate(self, frame):
+        self.estimated.append((threading.current_thread().name, float(frame.mean())))
         size = (224, 128)
         inverse = cv2.resize(1 / self.traced.depth_m, size, interpolation=cv2.INTER_AREA)
         matte = cv2.resize(self.traced.matte / np.float32(255), size, interpolation=cv2.INTER_AREA)
@@ -276,6 +279,67 @@ def test_frames_may_change_their_size(source):
     engine = DepthEngine(SETTINGS, Truth(source))
     engine.step([source.colour], [TRUCK])
     half = cv2.resize(source.colour, (160, 90))
+    assert engine.step([half], [TRUCK])[0].pixels.shape == (90, 160, 3)
+
+
+def brighter(frame, levels):
+    return cv2.add(frame, np.full_like(frame, levels))
+
+
+def test_what_is_begun_with_ahead_looks_the_same_and_is_done_beside_the_drawing(source):
+    frames = [brighter(source.colour, 3 * number) for number in range(5)]
+    plain, ahead = (Truth(source, noise=0.1) for _ in range(2))
+    one_by_one, looking_ahead = DepthEngine(SETTINGS, plain), DepthEngine(SETTINGS, ahead)
+    for number, frame in enumerate(frames):
+        following = frames[number + 1 : number + 2]
+        (wanted,) = one_by_one.step([frame], [TRUCK])
+        (found,) = looking_ahead.step([frame], [TRUCK], lambda following=following: following)
+        np.testing.assert_array_equal(found.pixels, wanted.pixels)
+    assert [mean for _, mean in ahead.estimated] == [mean for _, mean in plain.estimated]
+    assert [name.startswith("depth") for name, _ in ahead.estimated] == [False, True, True, True, True]
+    assert not any(name.startswith("depth") for name, _ in plain.estimated)
+
+
+def test_a_frame_that_was_expected_and_does_not_come_is_forgotten(source):
+    first, expected, another = (brighter(source.colour, levels) for levels in (0, 10, 20))
+    truth = Truth(source)
+    engine = DepthEngine(SETTINGS, truth)
+    engine.step([first], [TRUCK], lambda: [expected])
+    (found,) = engine.step([another], [TRUCK])
+    assert [mean for _, mean in truth.estimated] == [one.mean() for one in (first, expected, another)]
+    plain = DepthEngine(SETTINGS, Truth(source))
+    plain.step([first], [TRUCK])
+    np.testing.assert_array_equal(found.pixels, plain.step([another], [TRUCK])[0].pixels)
+
+
+def test_a_reset_forgets_what_was_begun_with(source):
+    truth = Truth(source)
+    engine = DepthEngine(SETTINGS, truth)
+    engine.step([source.colour], [TRUCK], lambda: [source.colour])
+    engine.reset()
+    engine.step([source.colour], [TRUCK])
+    assert len(truth.estimated) == 3
+
+
+def test_a_network_that_gives_up_on_what_comes_next_leaves_the_planar_engine(source, caplog):
+    class Failing(Truth):
+        def estimate(self, frame):
+            if self.estimated:
+                raise WeightsError("the weights are gone")
+            return super().estimate(frame)
+
+    engine = DepthEngine(SETTINGS, Failing(source))
+    assert engine.step([source.colour], [TRUCK], lambda: [source.colour])[0].pose == TRUCK
+    (found,) = engine.step([source.colour], [TRUCK])
+    assert found.pixels is source.colour
+    assert found.pose == IDENTITY
+    assert "the weights are gone" in caplog.text
+
+
+def test_a_following_frame_of_another_size_waits_for_its_turn(source):
+    half = cv2.resize(source.colour, (160, 90))
+    engine = DepthEngine(SETTINGS, Truth(source))
+    engine.step([source.colour], [TRUCK], lambda: [half])
     assert engine.step([half], [TRUCK])[0].pixels.shape == (90, 160, 3)
 
 

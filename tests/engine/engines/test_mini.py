@@ -4,6 +4,7 @@ import itertools
 import logging
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -37,11 +38,13 @@ class Truth:
 
     def __init__(self, traced, clock):
         self._traced, self._clock = traced, clock
+        self.threads: list[str] = []  # that estimated
 
     def __call__(self, width, height):
         return self
 
     def estimate(self, frame):
+        self.threads.append(threading.current_thread().name)
         self._clock.now += REST_S
         inverse = cv2.resize(1 / self._traced.depth_m, (224, 128), interpolation=cv2.INTER_AREA)
         matte = cv2.resize(self._traced.matte / np.float32(255), (224, 128), interpolation=cv2.INTER_AREA)
@@ -422,6 +425,17 @@ def test_a_drift_that_nothing_helps_makes_the_student_rest(engine, clock, fake, 
     clock.now += 30
     run(engine, clock, source.colour, [TRUCK] * 3)
     assert engine.report().level == "student at 2 steps"
+
+
+def test_the_following_frames_depth_is_estimated_beside_the_drawing(source, clock, fake):
+    truth = Truth(source, clock)
+    engine = MiniEngine(SETTINGS, fake, truth, clock, fake.worker)
+    engine.warmup(lambda share, what: None)
+    truth.threads.clear()
+    frames = [source.colour.copy() for _ in range(4)]
+    for number, frame in enumerate(frames):
+        engine.step([frame], [TRUCK], lambda number=number: frames[number + 1 : number + 2])
+    assert [name.startswith("depth") for name in truth.threads] == [False, True, True, True]
 
 
 def test_weights_that_are_not_exported_need_torch_and_say_so(monkeypatch):

@@ -36,7 +36,7 @@ def lead_s(durations_s: Sequence[float], interval_s: float) -> float:
     they took longer, and a little more; the sender's grace covers the rest. What is left of the interval is
     time in which frames and commands may still come in.
     """
-    longest = float(np.quantile(durations_s, 0.9)) if durations_s else interval_s / 2
+    longest = sorted(durations_s)[round(0.9 * (len(durations_s) - 1))] if durations_s else interval_s / 2
     if len(durations_s) > 1:
         longest = max(longest, min(durations_s[-1], durations_s[-2]))  # a fade, a zoom out: not only a hiccup
     return min(max(longest + LEAD_MARGIN_S, LEAST_LEAD_S), LARGEST_LEAD * interval_s)

@@ -31,9 +31,11 @@ RealCam for OBS: a moving virtual camera for a live feed.
 
     python realcam_obs.py COMMAND [OPTIONS]
 
+  demo       the bundled clip moved by presets, into demo.mp4 and a live page: try this first
   doctor     what is there, what is missing and how to get it
   run        the live camera: source, camera move, sinks; OSC on port 9000, control page on 9001
   obs add    puts the input "RealCam" into OBS's current scene
+  presets    lists, checks, shows and plots the camera moves
   setup      only makes the environment; --with ndi, model, train or test adds what they need
   test       checks everything: ruff, mypy and pytest, which takes the further arguments
 

@@ -16,6 +16,7 @@ Anything else that escapes is a defect in RealCam, not a mistake of the user's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -24,13 +25,16 @@ class RealCamError(Exception):
 
 
 class ConfigError(RealCamError):
-    """A setting is wrong. ``path`` and ``line`` (from 1) say where, if it came from a file."""
+    """A setting is wrong. ``path`` and ``line`` (from 1) say where, if it came from a file; ``others`` is
+    what else is wrong there.
+    """
 
     def __init__(self, message: str, path: Path | None = None, line: int | None = None) -> None:
         where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
         super().__init__(where + message)
         self.path = path
         self.line = line
+        self.others: Sequence[ConfigError] = ()
 
 
 class PresetError(ConfigError):

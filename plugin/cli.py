@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
+import sys
 import threading
 import webbrowser
 from pathlib import Path
@@ -71,6 +73,9 @@ def demo(
     """Play the bundled clip with camera moves fired over OSC, into a file and a live page."""
     from plugin.demo import CLIP, run_demo
 
+    for path in (output, json_path):
+        _check_writable(path)
+    _check_weights(weights)
     start_logging()
     figures = run_demo(
         clip=input_path or CLIP,
@@ -80,9 +85,8 @@ def demo(
         say=out.print,
     )
     out.print_json(data=figures)
-    out.print(f"The clip is in [bold]{output}[/].")
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    out.print(f"The clip is in [bold]{escape(str(output))}[/].", soft_wrap=True)
+    _write_figures(figures, json_path)
 
 
 @app.command()
@@ -124,6 +128,7 @@ def run(
     if example:
         print(EXAMPLE.read_text(encoding="utf-8"), end="")
         return
+    _check_weights(weights)
     overrides: dict[str, dict[str, object]] = {
         "output": {**_parsed_size(size), "rate": rate},
         "engine": {"name": engine, "model": model, "weights": weights, "codec": codec, "budget_ms": budget},
@@ -148,6 +153,7 @@ def bench_live(
     """Measure the live path on a test pattern, read back out of the output's pixels."""
     from plugin import bench
 
+    _check_writable(json_path)
     start_logging()
     output = _validated({**_ANYTHING, "output": {**_parsed_size(size), "rate": rate}}).output
     out.print(f"Measuring for {seconds:.0f} s …")  # a line that moves would be measured, too
@@ -157,8 +163,7 @@ def bench_live(
         output=output,
     )
     out.print_json(data=figures)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    _write_figures(figures, json_path)
 
 
 @bench_app.command("model")
@@ -184,6 +189,7 @@ def bench_model(
     from engine.eval import bench
     from engine.model.config import model_config
 
+    _check_writable(json_path)
     config = model_config(size)
     if (compile_model or fp8) and (size == "mini" or not bench.has_gpu()):
         found = "the mini runs on the processor" if size == "mini" else "PyTorch finds none here"
@@ -202,8 +208,36 @@ def bench_model(
         with out.status("Comparing …"):
             figures |= {"compare": bench.compare()}
     out.print_json(data=figures)
-    if json_path:
-        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    _write_figures(figures, json_path)
+
+
+def _check_writable(path: Path | None) -> None:
+    """Before the work, rather than after it. Raises :class:`engine.errors.ConfigError`."""
+    if path is None:
+        return
+    is_new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"{path} cannot be written: {why}; choose another file") from None
+
+
+def _write_figures(figures: dict[str, Any], path: Path | None) -> None:
+    if path:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_weights(weights: str | None) -> None:
+    """Before the show: on air, a student without weights is only a warning."""
+    if weights and Path(weights).suffix and not Path(weights).is_file():
+        raise ConfigError(
+            f"there is no file {weights}, and weights by name have no ending: `weights list` shows them"
+        )
 
 
 def _go_on_air(config: SessionConfig, verbose: bool) -> None:
@@ -273,17 +307,20 @@ def _parsed_size(text: str | None) -> dict[str, int]:
 
 def _parsed_pair(text: str) -> tuple[int, int]:
     first, cross, second = text.lower().partition("x")
-    if not (cross and first.isdigit() and second.isdigit()):
+    if not (cross and first.isdecimal() and second.isdecimal()):
         raise ConfigError(f"a size is written as 1280x720, found {text!r}")
     return int(first), int(second)
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # redirected, Windows would not let it say "→"
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
-        app()
+        app(prog_name="python realcam_obs.py")
     except RealCamError as error:
-        said = f"[red bold]RealCam:[/] {escape(str(error))}"
-        Console(stderr=True).print(said, highlight=False, soft_wrap=True)
+        for each in (error, *(error.others if isinstance(error, ConfigError) else ())):
+            said = f"[red bold]RealCam:[/] {escape(str(each))}"
+            Console(stderr=True).print(said, highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 

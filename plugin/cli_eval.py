@@ -64,7 +64,7 @@ def evaluate(
     from engine.eval.session import Request, run
 
     width, cross, height = size.lower().partition("x")
-    if not (cross and width.isdigit() and height.isdigit()):
+    if not (cross and width.isdecimal() and height.isdecimal()):
         raise ConfigError(f"a size is written as 112x64, found {size!r}")
     request = Request(
         data=data,

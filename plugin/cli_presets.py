@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -20,12 +20,14 @@ from rich.table import Table
 
 from engine.camera.moves import Keyframes, Metres, Reveal
 from engine.camera.preset import Choice, Preset
-from engine.errors import ConfigError, PresetError
+from engine.errors import ConfigError
 from engine.frames import Pixels
 from plugin import preset_plot
 from plugin.config import CameraConfig
+from plugin.control.switcher import nothing_like
 from plugin.library import PresetLibrary, check_files
 
+logging.getLogger(PresetLibrary.__module__).addHandler(logging.NullHandler())  # what it says, _tell says here
 app = typer.Typer(no_args_is_help=True, help="The library of camera moves.")
 out = Console()
 
@@ -61,7 +63,7 @@ def list_presets(folder: Folder = None) -> None:
         )
     out.print(table)
     out.print(f"\n[dim]Your own presets go into[/] {library.folder}", soft_wrap=True)
-    _tell(list(library.errors))
+    _tell(library.errors)
 
 
 @app.command()
@@ -74,11 +76,11 @@ def check(
     """Read preset files and say what is wrong with them; exit code 1 if anything is."""
     if files:
         count, errors = check_files(files)
-        good = f"{count} presets in {len(files)} files, all good."
+        good = f"{_counted(count, 'preset')} in {_counted(len(files), 'file')}, all good."
     else:
         library = PresetLibrary(folder)
         errors = list(library.errors)
-        good = f"{len(library.presets)} presets, all good."
+        good = f"{_counted(len(library.presets), 'preset')}, all good."
     if errors:
         _tell(errors)
         raise typer.Exit(1)
@@ -140,7 +142,11 @@ def plot(
         camera.subject_distance_m,
         math.radians(camera.horizontal_fov_deg),
     )
-    if not cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
+    try:
+        is_written = cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # of an ending that it does not know
+        is_written = False
+    if not is_written:
         raise ConfigError(f"{path} cannot be written; is its folder there, and does it end in .png?")
     out.print(f"Drawn into [bold]{escape(str(path))}[/].", soft_wrap=True)
 
@@ -148,10 +154,7 @@ def plot(
 def _find(library: PresetLibrary, name: str) -> Preset:
     preset = library.find(name)
     if preset is None:
-        names = [p.name for p in library.presets]
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-        hint = f'; the nearest is "{nearest[0]}"' if nearest else "; the library is empty"
-        raise ConfigError(f'there is no preset "{name}"{hint}')
+        raise ConfigError(nothing_like(name, library.presets))
     return preset
 
 
@@ -184,7 +187,11 @@ def _amount(key: str, value: float | Metres) -> str:
     return f"{value:g}" + (" of the distance" if key in SHARES else "")
 
 
-def _tell(errors: Sequence[PresetError]) -> None:
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _tell(errors: Sequence[ConfigError]) -> None:
     console = Console(stderr=True)
     for error in errors:
         console.print(escape(str(error)), style="red", soft_wrap=True, highlight=False)

@@ -9,6 +9,7 @@ Knows nothing of threads, devices or presets; every method may be called from an
 from __future__ import annotations
 
 import threading
+from collections import deque
 from enum import Enum
 from functools import lru_cache
 
@@ -27,6 +28,7 @@ from plugin.slate import make_slate, parse_colour
 from plugin.warp import Picture, Plane, Reprojector
 
 FADE_S = 0.3
+UNANSWERED = 4096  # source pictures: minutes, while an engine is given up after a second or two
 
 
 class Layer(Enum):
@@ -52,6 +54,7 @@ class Compositor:
         self._source: Frame | None = None
         self._source_picture: tuple[Frame, Picture] | None = None
         self._engine: tuple[SharedPicture, Picture] | None = None
+        self._unanswered: deque[float] = deque(maxlen=UNANSWERED)  # arrivals after the engine's picture's
         self._ladder: Ladder | None = None  # until the first picture
         self._shown = Layer.SLATE
         self._previous: Layer | None = None
@@ -71,12 +74,15 @@ class Compositor:
     def set_source(self, frame: Frame) -> None:
         with self._lock:
             self._source = frame
+            self._unanswered.append(frame.arrived_s)
 
     def set_engine_picture(self, picture: SharedPicture) -> None:
         """Converts here, on the caller's time, so that composing has only to reproject."""
         converted = _to_picture(picture.pixels).prepare()
         with self._lock:
             self._engine = (picture, converted)
+            while self._unanswered and self._unanswered[0] <= picture.arrived_s:
+                self._unanswered.popleft()
 
     def shown_arrival_s(self) -> float | None:
         """When the source frame that is on air came in; None for slate and stills."""
@@ -90,8 +96,7 @@ class Compositor:
     def compose(self, view: View, engine_interval_s: float, now: float) -> Plane:
         """The picture for the instant ``now``, NV12, in a buffer of its own."""
         with self._lock:
-            source, engine = self._source, self._engine
-        health = _health(source, engine, engine_interval_s, now)
+            health = self._health(engine_interval_s, now)
         if self._ladder is None:  # the show begins with what there is, without a fade from nothing
             self._ladder = Ladder(best_rung(health))
             self._shown = self._layer_for(view.mode)
@@ -107,6 +112,15 @@ class Compositor:
             self._previous = None
         self._last = out
         return out.nv12
+
+    def _health(self, interval_s: float, now: float) -> Health:
+        """The engine's lag counts from what came after its picture: a source that paused owed it a frame."""
+        if self._source is None:
+            return Health(float("inf"), float("inf"), interval_s)
+        arrived_s = self._source.arrived_s
+        waited_since_s = self._unanswered[0] if self._unanswered else arrived_s
+        lag_s = float("inf") if self._engine is None else arrived_s - waited_since_s
+        return Health(now - arrived_s, lag_s, interval_s)
 
     def _layer_for(self, mode: Mode) -> Layer:
         if mode is Mode.FREEZE:
@@ -168,15 +182,6 @@ def covering_lens(lens: Intrinsics, width: int, height: int, zoom: float) -> Int
     """The lens of an output of that size in which a picture taken by ``lens`` leaves no gap."""
     scale = max(width / lens.width, height / lens.height) * zoom
     return Intrinsics(lens.fx * scale, lens.fy * scale, (width - 1) / 2, (height - 1) / 2, width, height)
-
-
-def _health(
-    source: Frame | None, engine: tuple[SharedPicture, Picture] | None, interval_s: float, now: float
-) -> Health:
-    if source is None:
-        return Health(float("inf"), float("inf"), interval_s)
-    lag_s = float("inf") if engine is None else source.arrived_s - engine[0].arrived_s
-    return Health(now - source.arrived_s, lag_s, interval_s)
 
 
 def _to_picture(pixels: Pixels) -> Picture:

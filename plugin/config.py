@@ -6,9 +6,11 @@ suffix says which).
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -31,12 +33,33 @@ class Strict(BaseModel):
 
 def _rate(value: object) -> Fraction:
     """ "30", 29.97, "30000/1001": the NTSC rates are taken for what they mean."""
-    rate = Fraction(str(value))
+    try:
+        rate = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"a frame rate is written as 30, 29.97 or 30000/1001, not {value}") from None
     ntsc = Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001)
     exact = ntsc if rate.denominator != 1 and abs(ntsc - rate) < Fraction(1, 100) else rate
     if not 1 <= exact <= 240:
         raise ValueError(f"a frame rate lies between 1 and 240, not {value}")
     return exact
+
+
+def hex_colour(value: object) -> object:
+    if value is None:
+        raise ValueError(
+            'expected a colour such as "#3ddc97", found nothing; without quotes, what follows # is a comment'
+        )
+    if not isinstance(value, str) or not re.fullmatch("#[0-9a-fA-F]{6}", value):
+        raise ValueError(f'expected a colour such as "#3ddc97", found {value}')
+    return value
+
+
+def _url(value: str) -> str:
+    try:
+        urlsplit(value)
+    except ValueError as error:
+        raise ValueError(f"expected an address such as rtsp://camera/live, found {value} ({error})") from None
+    return value
 
 
 def _beside_file(path: Path, info: ValidationInfo) -> Path:
@@ -51,6 +74,7 @@ def _weights(file_or_name: str, info: ValidationInfo) -> str:
 
 GivenPath = Annotated[Path, AfterValidator(_beside_file)]
 Rate = Annotated[Fraction, BeforeValidator(_rate), PlainSerializer(str)]
+HexColour = Annotated[str, BeforeValidator(hex_colour)]
 Even = Annotated[int, Field(ge=64, le=4096, multiple_of=2)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -73,7 +97,7 @@ class DeviceSourceConfig(Strict):
 
 class UrlSourceConfig(Strict):
     kind: Literal["url"]
-    url: str
+    url: Annotated[str, AfterValidator(_url)]
 
 
 class ObsSourceConfig(Strict):
@@ -204,7 +228,7 @@ class PictureConfig(Strict):
 
     overscan: Annotated[float, Field(ge=0, le=0.4)] = 0.0
     border: Literal["mirror", "colour"] = "mirror"
-    slate_colour: Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")] = "#1b2430"
+    slate_colour: HexColour = "#1b2430"
     slate: GivenPath | None = None
     slate_text: str = "Back in a moment"
 

@@ -130,14 +130,13 @@ def _websocket() -> Iterable[Finding]:
 
 
 def _virtual_camera() -> Iterable[Finding]:
-    from plugin.sinks.virtual_camera import driver_installed
+    from plugin.sinks.virtual_camera import LOAD_DRIVER, driver_installed
 
     if driver_installed():
         yield Finding("virtual camera", "there", "a driver is installed")
         return
     hints = {
-        "Linux": "apt install v4l2loopback-dkms; modprobe v4l2loopback video_nr=10 card_label=RealCam "
-        "exclusive_caps=1",
+        "Linux": f"sudo apt install v4l2loopback-dkms; {LOAD_DRIVER}",
         "Windows": "install Unity Capture, or OBS's own virtual camera (then OBS cannot use it itself)",
         "Darwin": "start OBS's virtual camera once, so that it installs its driver",
     }

@@ -8,6 +8,7 @@ JSON per event. Pictures go through shared memory only.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -150,7 +151,7 @@ class EngineProcess:
         if report.level != self._level:
             self._level = report.level
             self.say("level", level=report.level)
-        return dict(report.health)
+        return {name: value for name, value in report.health.items() if math.isfinite(value)}
 
 
 def main() -> None:

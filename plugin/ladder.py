@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-STALE_AFTER_S = 0.3  # how far an engine that keeps up may be behind its source
-STALE_AFTER_INTERVALS = 2.5  # … and one that is slow by nature, in its own intervals
+STALE_AFTER_S = 0.4  # how far an engine that keeps up may be behind its source
+# … and one that is slow by nature, in its own intervals: it may take a frame an interval before it draws it,
+# draw for another, and what it made is shown for a third
+STALE_AFTER_INTERVALS = 3.5
 HOLD_S = 0.4  # the engine's last picture, before the clean feed is better
 SLATE_AFTER_S = 3.0  # the source's last picture, before it is better to say that it is gone
 RECOVERED_AFTER_S = 0.5
@@ -30,7 +32,7 @@ class Health(NamedTuple):
     """Ages in seconds; infinite where there has been no picture at all."""
 
     source_age_s: float
-    engine_lag_s: float  # the newest source picture's arrival less that of the engine's newest picture
+    engine_lag_s: float  # how long the engine has owed an answer when the newest source picture arrived
     engine_interval_s: float  # between the engine's pictures, 0 if not known
 
 

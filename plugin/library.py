@@ -24,6 +24,7 @@ from plugin.strict_yaml import Document, load_document
 log = logging.getLogger(__name__)
 
 BUILT_IN = Path(__file__).parents[1] / "presets"
+LONGEST_SLOT = 3  # digits
 SETTLE_MS = 200  # editors write a file in several steps
 
 
@@ -60,7 +61,8 @@ def read_shelf(path: Path) -> Shelf:
         try:
             presets.append(to_preset(name, config, document.content))
         except ValueError as error:
-            line = document.line("presets", name, "next" if config.next else "on_end")
+            key = "of" if config.move == "random" else "next" if config.next else "on_end"
+            line = document.line("presets", name, key)
             raise PresetError(f"{name}: {error}", path, line) from None
     return Shelf(document, tuple(presets))
 
@@ -68,6 +70,7 @@ def read_shelf(path: Path) -> Shelf:
 def _as_preset_error(error: ConfigError) -> PresetError:
     found = PresetError(str(error))
     found.path, found.line = error.path, error.line
+    found.others = [_as_preset_error(other) for other in error.others]
     return found
 
 
@@ -79,7 +82,7 @@ class Catalogue:
 
     def find(self, name_or_slot: str | int) -> Preset | None:
         wanted = str(name_or_slot)
-        slot = int(wanted) if wanted.isdecimal() else None
+        slot = int(wanted) if wanted.isdecimal() and len(wanted) <= LONGEST_SLOT else None
         return next(
             (p for p in self.presets if p.name == wanted or (slot is not None and p.slot == slot)), None
         )
@@ -101,7 +104,7 @@ class PresetLibrary:
         self._built_in = built_in
         self._good: dict[Path, Shelf] = {}
         self._catalogue = Catalogue()
-        self._errors: tuple[PresetError, ...] = ()
+        self._errors: tuple[ConfigError, ...] = ()
         self._reloading = threading.Lock()
         self.reload()
 
@@ -111,7 +114,7 @@ class PresetLibrary:
         return self._catalogue.presets
 
     @property
-    def errors(self) -> Sequence[PresetError]:
+    def errors(self) -> Sequence[ConfigError]:
         """What was wrong when the files were last read."""
         return self._errors
 
@@ -120,14 +123,15 @@ class PresetLibrary:
 
     def reload(self) -> None:
         with self._reloading:
-            errors: list[PresetError] = []
+            errors: list[ConfigError] = []
             built_in = self._read(self._built_in, errors)
             user = self._read(self.folder, errors)
             for layer in (built_in, user):
                 while found := next(_used_twice(layer), None):
-                    shelf, error = found
-                    errors.append(error)
-                    self._fall_back(shelf, layer)
+                    first, second, twice = found
+                    errors.append(twice)
+                    blamed = first if self._changed(first) and not self._changed(second) else second
+                    self._fall_back(blamed, layer)
             errors += _dangling(built_in, user)
             self._good = {shelf.path: shelf for shelf in (*built_in, *user)}
             self._catalogue = Catalogue(_merged(built_in, user))
@@ -153,13 +157,13 @@ class PresetLibrary:
         except Exception:
             log.exception("preset files are no longer watched; /realcam/reload still reads them")
 
-    def _read(self, folder: Path, errors: list[PresetError]) -> list[Shelf]:
+    def _read(self, folder: Path, errors: list[ConfigError]) -> list[Shelf]:
         shelves = []
         for path in sorted(folder.glob("*.yaml")):
             try:
                 shelves.append(read_shelf(path))
             except PresetError as error:
-                errors.append(error)
+                errors += [error, *error.others]
                 if path in self._good:
                     shelves.append(self._good[path])
         return shelves
@@ -167,30 +171,36 @@ class PresetLibrary:
     def _fall_back(self, shelf: Shelf, among: list[Shelf]) -> None:
         """To the file's last good state; without one, or if that does not fit either, to nothing."""
         index = among.index(shelf)
+        is_new = self._changed(shelf)
         good = self._good.pop(shelf.path, None)
-        among[index : index + 1] = [good] if good and good != shelf else []
+        among[index : index + 1] = [good] if good and is_new else []
+
+    def _changed(self, shelf: Shelf) -> bool:
+        """Since it was last good."""
+        good = self._good.get(shelf.path)
+        return good is None or good.presets != shelf.presets
 
 
 def _is_preset_change(change: watchfiles.Change, path: str) -> bool:
     return path.endswith(".yaml")
 
 
-def check_files(paths: Sequence[Path]) -> tuple[int, list[PresetError]]:
+def check_files(paths: Sequence[Path]) -> tuple[int, list[ConfigError]]:
     """How many presets these files have, and what is wrong with them on top of the built-in ones."""
     shelves, errors = _read_all(paths)
     built_in, _ = _read_all(sorted(BUILT_IN.glob("*.yaml")))
-    errors += [error for _, error in _used_twice(shelves)]
+    errors += [error for *_, error in _used_twice(shelves)]
     errors += _dangling(built_in, shelves)
     return sum(len(shelf.presets) for shelf in shelves), errors
 
 
-def _read_all(paths: Sequence[Path]) -> tuple[list[Shelf], list[PresetError]]:
+def _read_all(paths: Sequence[Path]) -> tuple[list[Shelf], list[ConfigError]]:
     shelves, errors = [], []
     for path in paths:
         try:
             shelves.append(read_shelf(path))
         except PresetError as error:
-            errors.append(error)
+            errors += [error, *error.others]
     return shelves, errors
 
 
@@ -206,16 +216,15 @@ def _dangling(built_in: Sequence[Shelf], user: Sequence[Shelf]) -> Iterator[Pres
                     yield shelf.error(f'{key}: there is no preset "{wanted}"{hint}', preset.name, key)
 
 
-def _used_twice(shelves: Sequence[Shelf]) -> Iterator[tuple[Shelf, PresetError]]:
+def _used_twice(shelves: Sequence[Shelf]) -> Iterator[tuple[Shelf, Shelf, PresetError]]:
+    """The two that use it, and what is wrong with the later one."""
     names: dict[str, Shelf] = {}
     slots: dict[int, tuple[Shelf, Preset]] = {}
     for shelf in shelves:
         for preset in shelf.presets:
             if other := names.get(preset.name):
-                yield (
-                    shelf,
-                    shelf.error(f"this name is already used in {other.path.name}", preset.name, "move"),
-                )
+                why = f"this name is already used in {other.path.name}"
+                yield other, shelf, shelf.error(why, preset.name, "move")
             names[preset.name] = shelf
             if preset.slot is None:
                 continue
@@ -223,7 +232,7 @@ def _used_twice(shelves: Sequence[Shelf]) -> Iterator[tuple[Shelf, PresetError]]
                 where, first = slots[preset.slot]
                 at = f"{where.path.name}:{where.line(first.name, 'slot')}"
                 why = f'slot {preset.slot} is already taken by "{first.name}" ({at})'
-                yield shelf, shelf.error(why, preset.name, "slot")
+                yield where, shelf, shelf.error(why, preset.name, "slot")
             slots[preset.slot] = (shelf, preset)
 
 

@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from engine.camera.easing import easing
 from engine.camera.moves import (
@@ -28,7 +28,7 @@ from engine.camera.moves import (
 )
 from engine.camera.preset import SHORTEST_S, Choice, OnEnd, Preset, Start
 from engine.errors import ConfigError
-from plugin.config import Strict
+from plugin.config import HexColour, Strict, hex_colour
 
 WHIP_LONGEST_S = 1.5
 
@@ -49,9 +49,16 @@ def _easing(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
-Name = Annotated[str, AfterValidator(_name)]
+def _as_text(value: object) -> object:
+    """A name that is a number is refused as a name, and not for being no text."""
+    return str(value) if isinstance(value, int) else value
+
+
+Name = Annotated[str, BeforeValidator(_as_text), AfterValidator(_name)]
 EasingName = Annotated[str, AfterValidator(_easing)]
-HexColour = Annotated[str, Field(pattern="^#[0-9a-fA-F]{6}$")]
+OwnColour = Annotated[
+    str | None, BeforeValidator(hex_colour)
+]  # left out is the family's; nothing is an error
 Seconds = Annotated[float, Field(ge=SHORTEST_S, le=3600)]
 Degrees = Annotated[float, Field(ge=-180, le=180)]
 Share = Annotated[float, Field(ge=-4, le=4)]
@@ -109,7 +116,7 @@ class Manner(Finite):
 
     slot: Annotated[int, Field(ge=1, le=999)] | None = None
     label: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    colour: HexColour | None = None
+    colour: OwnColour = None
     duration_s: Seconds = 3.0
     delay_s: Annotated[float, Field(ge=0, le=600)] = 0.0
     easing: EasingName = "in-out-sine"
@@ -326,7 +333,7 @@ class Random(Finite):
     of: Annotated[list[str], Field(min_length=1)]
     slot: Annotated[int, Field(ge=1, le=999)] | None = None
     label: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    colour: HexColour | None = None
+    colour: OwnColour = None
     next: str | None = None
 
 
@@ -365,6 +372,8 @@ class PresetFile(Strict):
 
 def to_preset(name: str, config: MoveConfig, file: PresetFile) -> Preset:
     """``ValueError`` where parts of it do not fit together."""
+    if isinstance(config, Random) and name in config.of:
+        raise ValueError("of: a preset cannot choose itself")
     manner = config.model_dump(include=set(Manner.model_fields), exclude_none=True)
     return Preset(
         **{

@@ -19,10 +19,11 @@ import cv2
 from engine.camera.axes import Limits
 from engine.camera.director import Director
 from engine.engines.base import EngineSettings
+from engine.errors import ConfigError
 from engine.frames import Frame
 from plugin.clock import Clock, MonotonicClock
 from plugin.compositor import Compositor
-from plugin.config import LimitsConfig, ObsConfig, SessionConfig
+from plugin.config import FileSinkConfig, FileSourceConfig, LimitsConfig, ObsConfig, SessionConfig
 from plugin.control.commands import Command
 from plugin.control.osc import OscServer
 from plugin.control.switcher import Switcher
@@ -59,6 +60,7 @@ class Session:
     def __init__(
         self, config: SessionConfig, clock: Clock | None = None, extra_sinks: Sequence[Sink] = ()
     ) -> None:
+        _check_files(config)
         self.config = config
         self.clock = clock or MonotonicClock()
         self.output = OutputFormat(config.output.width, config.output.height, config.output.rate)
@@ -234,6 +236,15 @@ class Session:
 
     def _reset(self, command: Command, now: float) -> None:
         self.engine.reset()
+
+
+def _check_files(config: SessionConfig) -> None:
+    """No recording over the clip that is played."""
+    if not isinstance(config.source, FileSourceConfig):
+        return
+    for sink in config.sinks:
+        if isinstance(sink, FileSinkConfig) and sink.path.resolve() == config.source.path.resolve():
+            raise ConfigError(f"{sink.path} is what is played: record into another file")
 
 
 def _obs_client(config: ObsConfig) -> ObsClient | None:

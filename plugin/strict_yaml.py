@@ -55,9 +55,10 @@ def load_document(path: Path, model: type[Model]) -> Document[Model]:
     except ValidationError as error:
         errors = [(_line(_find(root, _in_file(e, model))), e) for e in error.errors()]
         # A misspelt key is also a missing one: the misspelling says more.
-        line, first = min(errors, key=lambda each: (each[1]["type"] == "missing", each[0]))
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ConfigError(describe(first, model) + more, path, line) from None
+        errors.sort(key=lambda each: (each[1]["type"] == "missing", each[0]))
+        first, *others = (ConfigError(describe(each, model), path, line) for line, each in errors)
+        first.others = others
+        raise first from None
 
 
 def describe(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -96,6 +97,8 @@ def _compose(path: Path) -> yaml.Node:
         raise _syntax_error(error, path) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"is not YAML: {error}", path) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", path) from None
     if root is None:
         raise ConfigError("is empty", path, 1)
     if twice := next(_keys_twice(root, set()), None):
@@ -123,6 +126,8 @@ def _construct(path: Path, root: yaml.Node) -> object:
 def _syntax_error(error: yaml.MarkedYAMLError, path: Path) -> ConfigError:
     mark = error.problem_mark or error.context_mark
     problem = f"{error.context}: {error.problem}" if error.context else str(error.problem)
+    if "'\\t'" in problem:
+        problem += "; indent with spaces, not with tabs"
     return ConfigError(f"this is not YAML: {problem}", path, mark.line + 1 if mark else None)
 
 

@@ -21,6 +21,7 @@ from engine.camera.geometry import Intrinsics, Pose
 from engine.diffusion.stream_memory import MemoryShape, StreamMemory, axis_widths, turns
 from engine.errors import WeightsError
 from engine.frames import Pixels
+from engine.onnx_session import open_session
 
 if TYPE_CHECKING:
     from engine.geometry.hints import Hints
@@ -64,7 +65,7 @@ class OnnxStudent:
 
     def __init__(self, weights: Path, *, steps: int | None = None, threads: int = 1) -> None:
         """``steps`` None: the file's own. Raises :class:`WeightsError` if there is no usable file."""
-        self._session = _open(weights, threads)
+        self._session = open_session(weights, "the student's", threads)
         self._facts = _facts(self._session, weights)
         self.size = self._facts.size
         self.available_steps = tuple(sorted(self._facts.schedules))
@@ -223,23 +224,6 @@ def _space_turns(facts: _Facts) -> NDArray[np.complex64]:
     _, height, width = axis_widths(facts.memory.head_width)
     down, across = np.repeat(np.arange(rows), columns), np.tile(np.arange(columns), rows)
     return np.concatenate([turns(down, height), turns(across, width)], axis=1)
-
-
-_STATES = onnxruntime.capi.onnxruntime_pybind11_state
-_UNUSABLE = (_STATES.InvalidProtobuf, _STATES.InvalidGraph, _STATES.Fail, _STATES.InvalidArgument)
-
-
-def _open(weights: Path, threads: int) -> onnxruntime.InferenceSession:
-    if not weights.is_file():
-        raise WeightsError(f"the student's weights are not there: {weights}; install RealCam again")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
-    except _UNUSABLE as error:
-        raise WeightsError(f"{weights} is damaged: {error}; install RealCam again") from None
 
 
 def _facts(session: onnxruntime.InferenceSession, weights: Path) -> _Facts:

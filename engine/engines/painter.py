@@ -220,6 +220,9 @@ class Painter:
             self.failed = error
             return None
         waited_s = self._clock() - began
+        if not np.isfinite(pixels).all():
+            self._remedy("its picture is not made of numbers", painting.now)
+            return waited_s
         self._corrections.paint(correction, painting.pose, painting.now)
         if drifted := self._watch.see(painting.now, pixels, painting.small):
             self._remedy(drifted, painting.now)

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from engine.errors import WeightsError
 from engine.frames import Pixels
+from engine.onnx_session import open_session
 
 WEIGHTS = Path(__file__).parent / "weights" / "depth.onnx"
 PERSON_WEIGHTS = WEIGHTS.with_name("person.onnx")
@@ -78,7 +77,9 @@ class DepthEstimator:
 
     def __init__(self, width: int, height: int, weights: Path = WEIGHTS) -> None:
         self._frame_shape = (height, width, 3)
-        self._session, self._person = _open(weights), _open(PERSON_WEIGHTS)
+        self._session, self._person = (
+            open_session(path, "the depth network's") for path in (weights, PERSON_WEIGHTS)
+        )
         self._input = self._session.get_inputs()[0].name
         rows, columns = self._session.get_inputs()[0].shape[2:]
         self.size = (int(columns), int(rows))
@@ -216,16 +217,3 @@ def _subject(state: Map) -> float:
     order = np.argsort(log_inverse[person])
     below = np.cumsum(weights[order])
     return float(log_inverse[person][order][np.searchsorted(below, SUBJECT_QUANTILE * below[-1])])
-
-
-def _open(weights: Path) -> onnxruntime.InferenceSession:
-    if not weights.is_file():
-        raise WeightsError(f"the depth network's weights are not there: {weights}; install RealCam again")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
-    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidProtobuf as error:
-        raise WeightsError(f"{weights} is damaged: {error}; install RealCam again") from None

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from engine.errors import CommandError
@@ -48,6 +48,8 @@ def parse(address: str, args: Sequence[object]) -> Command | Query | None:
 
     Raises :class:`CommandError` with what was expected, what was found and the nearest address.
     """
+    if not _is_text(address):
+        raise CommandError(f"an address is text that can be sent, found {_shown(address)}")
     found = _find(address)
     if found is None:
         raise CommandError(_unknown(address))
@@ -60,6 +62,17 @@ def parse(address: str, args: Sequence[object]) -> Command | Query | None:
     if values is None:
         return None
     return Command(row.name, {**path, **_checked(row, address, values)}, row.while_locked)
+
+
+def answer(query: Query, state: Mapping[str, object]) -> list[Value]:
+    """What to tell who asks. Raises :class:`CommandError` for the lamp of a preset that is not there."""
+    part, _, name = query.key.partition(".")
+    if part == "buttons" and lookup(state, query.key) is None:
+        by_slot = replace(query, key=f"buttons.{lookup(state, f'slots.{name}')}")
+        if lookup(state, by_slot.key) is None:
+            raise CommandError(f"{query.address}: there is no preset {name[:60]!r}")
+        return by_slot.answer(state)
+    return query.answer(state)
 
 
 def example_addresses(presets: Sequence[str] = ()) -> Iterator[tuple[str, Row, dict[str, str]]]:
@@ -220,13 +233,25 @@ def _text(value: object, address: str, name: str) -> str:
     """A name; a number is taken for a slot, so 3.0 is "3"."""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not _is_text(value):
         raise CommandError(f"{address}: {name} is a name, found {_shown(value)}")
     return str(value)
 
 
+def _is_text(value: object) -> bool:
+    """Half a character, as JSON may bring it, is none: it could be told to nobody."""
+    try:
+        str(value).encode()
+    except ValueError:  # nor is a number of thousands of digits
+        return False
+    return True
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = ascii(value)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 40 else text[:37] + "..."
 
 
@@ -235,8 +260,11 @@ CONVENTIONS = """\
 
 <!-- Made by plugin.control.commands.markdown() from plugin/control/table.py. -->
 
-RealCam listens on UDP port 9000 of this machine (`osc:` in the session file changes that). The same
-addresses work as `POST /command` on the control page's port, and OSCQuery lists them at `/oscquery`.
+RealCam listens on UDP port 9000 of this machine (`osc:` in the session file changes that). OSCQuery lists the
+addresses at `/oscquery` on the control page's port, and they work as `POST /command` there:
+
+    curl -H 'Content-Type: application/json' -d '{"address": "/realcam/preset/push-in/go", "args": [1]}' \
+        http://127.0.0.1:9001/command
 
 - **Numbers** may be sent as int, float, bool or text. NaN and infinity are refused. For switches 0 is
   off and any other number on.
@@ -259,9 +287,7 @@ def markdown() -> str:
     """The documentation page of all addresses."""
     parts = [CONVENTIONS]
     for group in dict.fromkeys(row.group for row in TABLE):
-        parts.append(
-            f"\n## {group}\n\n| Address | Arguments | What it does | While locked |\n|---|---|---|---|\n"
-        )
+        parts.append(f"\n## {group}\n\n{TABLE_HEAD}")
         parts += [_markdown_row(row) for row in TABLE if row.group == group]
     return "".join(parts)
 
@@ -269,7 +295,5 @@ def markdown() -> str:
 def _markdown_row(row: Row) -> str:
     choices = "".join(f" `{{{name}}}`: {', '.join(values)}." for name, values in row.choices.items())
     arguments = "<br>".join(argument.text() for argument in row.arguments)
-    told = row.kind in ("feedback", "reply")
-    locked = "acts" if row.while_locked else "told" if told else "refused"
     takes = f"{row.kind}: {arguments}" if arguments else row.kind
-    return f"| `{row.address}` | {takes} | {row.help}{choices} | {locked} |\n"
+    return f"| `{row.address}` | {takes} | {row.help}{choices} | {row.when_locked()} |\n"

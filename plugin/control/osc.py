@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from engine.errors import CommandError, ConfigError
 from plugin.clock import Clock
 from plugin.config import OscConfig
-from plugin.control.commands import Command, Query, feedback, parse
+from plugin.control.commands import Command, Query, answer, feedback, parse
 from plugin.control.osc_packet import BadPacket, Message, decode, encode
 from plugin.control.table import Value
 
@@ -163,7 +163,7 @@ class OscServer:
 
     def _answer(self, query: Query, sender: Address, now: float) -> None:
         state = self._state(now)
-        told = feedback(state) if query.key == "*" else {query.address: query.answer(state)}
+        told = feedback(state) if query.key == "*" else {query.address: answer(query, state)}
         for address, values in told.items():
             self._send(address, values, sender)
 
@@ -236,6 +236,7 @@ def _bind(config: OscConfig) -> socket.socket:
         raise ConfigError(
             f"osc: cannot listen on {config.host} UDP port {config.port}: {error.strerror or error}. Another "
             "RealCam, TouchOSC, Companion or QLab on this machine may hold the port: close it, or set "
-            "another port under osc: in the session file (and in your controller)."
+            "another port under osc: in the session file, with --osc-port or in the script's panel in OBS, "
+            "and in your controller."
         ) from error
     return listener

@@ -179,6 +179,7 @@ class Switcher:
                 "locked": self._holds_back(now),
                 "tally": self._tally,
                 "buttons": {p.name: self._button(p.name, status.preset) for p in self._library.presets},
+                "slots": {str(p.slot): p.name for p in self._library.presets if p.slot is not None},
                 "last_error": self._shown_error(now),
             }
 
@@ -227,17 +228,15 @@ class Switcher:
                 f"{name}: the panic button was pressed; send /realcam/resume to go back to the show"
             )
         if self._holds_back(now) and not command.while_locked:
-            raise CommandError(
-                f"{name}: locked while on program; send /realcam/override first, or /realcam/lock 0"
+            why = (
+                "while on program" if self._tally == "program" else "and OBS does not tell what is on program"
             )
+            raise CommandError(f"{name}: locked {why}; send /realcam/override first, or /realcam/lock 0")
 
     def _find(self, name: object) -> Preset:
         preset = self._library.find(str(name))
         if preset is None:
-            names = [p.name for p in self._library.presets]
-            nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
-            hint = f"; the nearest is {nearest[0]!r}" if nearest else "; the library is empty"
-            raise CommandError(f"there is no preset {str(name)[:60]!r}{hint}")
+            raise CommandError(nothing_like(str(name), self._library.presets))
         return preset
 
     def _find_armed(self) -> Preset:
@@ -383,6 +382,31 @@ class Switcher:
 
     def _do_override(self, params: Params, now: float) -> None:
         self._override_until_s = now + OVERRIDE_S
+
+
+def nothing_like(name: str, presets: Sequence[Preset]) -> str:
+    """What to say of a preset that is not there."""
+    slots = [preset.slot for preset in presets if preset.slot is not None]
+    nearest = difflib.get_close_matches(name, [preset.name for preset in presets], n=1, cutoff=0.4)
+    if not presets:
+        hint = "the library is empty"
+    elif name.isdecimal() and slots:
+        hint = f"slots are {_ranges(slots)}"
+    elif nearest:
+        hint = f"the nearest is {nearest[0]!r}"
+    else:
+        hint = "`presets list` shows them"
+    return f"there is no preset {name[:60]!r}; {hint}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """ "1–6, 11–17, 21"."""
+    ordered = sorted(numbers)
+    starts = [n for n in ordered if n - 1 not in ordered]
+    ends = [n for n in ordered if n + 1 not in ordered]
+    return ", ".join(
+        str(first) if first == last else f"{first}–{last}" for first, last in zip(starts, ends, strict=True)
+    )
 
 
 def _operators_pose(pose: Pose) -> dict[str, float]:

@@ -61,6 +61,12 @@ class Row:
             return ""
         return 0.0 if type == "float" else 0
 
+    def when_locked(self) -> str:
+        """What it does while the lock holds."""
+        if self.while_locked:
+            return "acts"
+        return "told" if self.kind in ("feedback", "reply") else "refused"
+
     def signature(self) -> str:
         return " ".join(argument.text() for argument in self.arguments)
 
@@ -301,7 +307,8 @@ TABLE: tuple[Row, ...] = (
         arguments=(Argument(name="on", type="switch"),),
         while_locked=True,
         state="lock",
-        help="While locked and on program (or while OBS does not tell), only addresses marked so act.",
+        help="While locked and on program (or while OBS does not tell), only what has 'acts' in the last "
+        "column acts.",
     ),
     Row(
         group="Safety",

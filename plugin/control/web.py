@@ -33,7 +33,7 @@ from engine.errors import CommandError, ConfigError
 from plugin.clock import Clock
 from plugin.config import OscConfig, WebConfig
 from plugin.control import oscquery
-from plugin.control.commands import Command, Query, feedback, parse, velocities
+from plugin.control.commands import Command, Query, answer, feedback, parse, velocities
 from plugin.control.guard import Guard
 from plugin.control.metrics import make_scrape
 from plugin.control.table import TABLE
@@ -200,7 +200,9 @@ class WebServer:
             meant = parse(address, args)
             if isinstance(meant, Query):
                 return None, {"ok": True, "values": self._answer(meant, now)}
-            if meant is not None and meant.name not in OSC_ONLY:
+            if meant is not None and meant.name in OSC_ONLY:
+                raise CommandError(f"{address}: only over UDP, as the answer goes to the sender's port")
+            if meant is not None:
                 self._desk.apply(meant, now)
             return meant, {"ok": True}
         except CommandError as error:
@@ -209,7 +211,7 @@ class WebServer:
 
     def _answer(self, query: Query, now: float) -> object:
         state = self._state(now)
-        return feedback(state) if query.key == "*" else query.answer(state)
+        return feedback(state) if query.key == "*" else answer(query, state)
 
     async def _talk(self, websocket: WebSocket) -> None:
         """Pushes what changes and takes commands in order; who goes away lets go of the joystick."""
@@ -277,15 +279,18 @@ def documentation_page() -> str:
     """The table as HTML, for the link on the control page."""
     rows = "".join(
         f"<tr><td><code>{html.escape(row.address)}</code><td>{html.escape(row.kind)}"
-        f"<td>{html.escape(row.signature())}<td>{html.escape(row.help)}</tr>"
+        f"<td>{html.escape(row.signature())}<td>{html.escape(row.help)}<td>{row.when_locked()}</tr>"
         for row in TABLE
     )
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>RealCam: OSC addresses</title>"
         "<style>body{background:#12161c;color:#dde4ec;font:15px system-ui;margin:2em}"
-        "table{border-collapse:collapse}td{padding:.4em .8em;border-bottom:1px solid #2a323d;"
-        "vertical-align:top}code{color:#8fd3ff}</style><h1>OSC addresses</h1>"
-        f"<table>{rows}</table></html>"
+        "table{border-collapse:collapse}td,th{padding:.4em .8em;border-bottom:1px solid #2a323d;"
+        "vertical-align:top;text-align:left}code{color:#8fd3ff}</style><h1>OSC addresses</h1>"
+        "<p>A trigger acts on 1 or without an argument, 0 is the release of the button; its own arguments "
+        "come after the 1. A value is set with its arguments and asked for without.</p>"
+        "<table><tr><th>Address<th>Kind<th>Arguments<th>What it does<th>While locked</tr>"
+        f"{rows}</table></html>"
     )
 
 
@@ -313,5 +318,5 @@ def _listen(config: WebConfig) -> socket.socket:
         raise ConfigError(
             f"web: cannot listen on {config.host} port {config.port}: {error.strerror or error}. Another "
             "RealCam or another server on this machine may hold the port: close it, or set another port "
-            "under web: in the session file."
+            "under web: in the session file, with --web-port or in the script's panel in OBS."
         ) from error

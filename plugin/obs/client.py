@@ -76,7 +76,7 @@ class ObsClient:
         self._inbox: queue.Queue[_Pending | tuple[str, Data]] = queue.Queue(1000)
         self._waiting: list[_Pending] = []
         self._listeners: list[Listener] = []
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._changing_collection = False
         self._stop = threading.Event()
         self._connected = threading.Event()
@@ -167,7 +167,7 @@ class ObsClient:
     def _connect(self) -> bool:
         """False after a failure and the pause that follows it."""
         self._set("connecting", self._detail)
-        connection = _Connection(self._host, self._port, self._password)
+        connection = Connection(self._host, self._port, self._password)
         try:
             connection.connect()
         except (OSError, websocket.WebSocketException, exceptions.ConnectionFailure, *NOT_OBS) as error:
@@ -261,7 +261,7 @@ class _Receiver(RecvThread):  # type: ignore[misc]
             log.debug("the obs-websocket receiver ended: %s", error)
 
 
-class _Connection(obsws):  # type: ignore[misc]
+class Connection(obsws):  # type: ignore[misc]
     """obs-websocket-py with a time-out for connecting, and with the reasons of refusals."""
 
     def __init__(self, host: str, port: int, password: str) -> None:

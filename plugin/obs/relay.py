@@ -149,7 +149,8 @@ class Relay:
         self._drop_reader()
         reader = self._readers.accept()[0]
         reader.settimeout(HUNG_AFTER_S)
-        reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # macOS refuses it where the peer has gone already
+            reader.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader, self._joining = reader, True
 
     def _accept_stream(self) -> None:

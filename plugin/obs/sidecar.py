@@ -18,6 +18,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ class StateWatcher:
                 with opener.open(self._url, timeout=0.5) as answer:
                     state = json.load(answer)
                 self.state = state if isinstance(state, dict) else None
-            except (OSError, ValueError):
+            except (OSError, ValueError, HTTPException):  # somebody else may answer there, or half of it come
                 self.state = None
             self.asked = True
             self._stop.wait(self._interval_s)

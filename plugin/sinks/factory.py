@@ -14,6 +14,7 @@ from plugin.sinks.memory import MemorySink
 from plugin.sinks.ndi import NdiSink
 from plugin.sinks.obs_media import ObsMediaSink
 from plugin.sinks.virtual_camera import VirtualCameraSink, driver_installed
+from plugin.strict_yaml import describe
 
 SPELLINGS = (
     "virtual-camera, virtual-camera:DEVICE, obs-media, obs-media:PORT, ndi, ndi:NAME, file:PATH, "
@@ -61,7 +62,8 @@ def parse_sink(text: str) -> config.SinkConfig:
             case "memory", "":
                 return config.MemorySinkConfig(kind="memory")
     except ValidationError as error:
-        raise ConfigError(f"cannot send to {text!r}: {error.errors()[0]['msg']}") from error
+        why = describe(error.errors()[0], config.ObsMediaSinkConfig)  # the only one that may not hold
+        raise ConfigError(f"cannot send to {text!r}: {why}") from error
     if Path(text).suffix.lower() in SUFFIXES:
         return config.FileSinkConfig(kind="file", path=Path(text))
     raise ConfigError(f"cannot send to {text!r}: a sink is written {SPELLINGS}")

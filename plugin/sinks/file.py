@@ -7,6 +7,7 @@ turns the file into a plain MP4 (FFmpeg's "hybrid fragmented"). Matroska needs n
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from fractions import Fraction
 from pathlib import Path
@@ -27,24 +28,30 @@ ENCODER_THREADS = 2  # the compositor needs the other cores
 _BT709 = 1  # AVCOL_PRI_BT709 and AVCOL_TRC_BT709
 
 _FRAGMENTED = {"movflags": "+hybrid_fragmented+frag_keyframe+empty_moov+default_base_moof"}
-_MUXER_OPTIONS: dict[str, dict[str, str]] = {".mp4": _FRAGMENTED, ".mov": _FRAGMENTED, ".mkv": {}}
-SUFFIXES = tuple(_MUXER_OPTIONS)
+_MUXERS: dict[str, tuple[str, dict[str, str]]] = {  # the format and its options
+    ".mp4": ("mp4", _FRAGMENTED),
+    ".mov": ("mov", _FRAGMENTED),
+    ".mkv": ("matroska", {}),
+}
+SUFFIXES = tuple(_MUXERS)
 
 
 class FileSink:
-    """Overwrites ``path``; a sink that lost its file goes on in "name-2.mp4", never over a recording.
+    """Overwrites ``path``; a sink that lost its file goes on in "name-2.mp4" (or -3, if that is there), never
+    over a recording.
 
     Less than a second is no recording: a full disk must not fill with empty files.
     """
 
     def __init__(self, path: Path) -> None:
         suffix = path.suffix.lower()
-        if suffix not in _MUXER_OPTIONS:
+        if suffix not in _MUXERS:
             kinds = ", ".join(SUFFIXES)
             raise ConfigError(f"cannot record to {path}: the name must end in one of {kinds}")
         self.name = f"file {path}"
         self._path = path
-        self._options = _MUXER_OPTIONS[suffix]
+        self._format, self._options = _MUXERS[suffix]
+        self._file: io.RawIOBase | None = None  # PyAV does not close one of its own that could not be begun
         self._part = 1
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
@@ -60,13 +67,16 @@ class FileSink:
     def open(self, output: OutputFormat) -> None:
         if self._written >= output.rate:
             self._part += 1
+            while self.current_path.exists():
+                self._part += 1
         self._written = 0
         self._first_index = None
         path = self.current_path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             options = {"flush_packets": "1", **self._options}
-            self._container = av.open(str(path), "w", container_options=options)
+            self._file = path.open("wb", buffering=0)
+            self._container = av.open(self._file, "w", format=self._format, container_options=options)
             self._stream = _add_h264(self._container, output)
             self._container.start_encoding()  # only this creates the file
         except (OSError, FFmpegError) as error:
@@ -87,16 +97,20 @@ class FileSink:
 
     def close(self) -> None:
         container, self._container = self._container, None
-        if container is None:
-            return
         stream, self._stream = self._stream, None
+        file, self._file = self._file, None
         try:
-            if stream is not None and self._first_index is not None:
+            if container is not None and stream is not None and self._first_index is not None:
                 container.mux(stream.encode(None))
-            container.close()
+            if container is not None:
+                container.close()
         except (OSError, FFmpegError) as error:
             log.warning("%s was not finished: %s", self.current_path, _reason(error))
-            _discard(container)
+            if container is not None:
+                _discard(container)
+        finally:
+            if file is not None:
+                file.close()
 
     def _mux(self, picture: av.VideoFrame) -> None:
         assert self._container is not None and self._stream is not None

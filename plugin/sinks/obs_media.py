@@ -65,11 +65,14 @@ class ObsMediaSink:
         while True:
             try:
                 connection, address = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:  # the peer was gone before we took its call
+            except ConnectionAbortedError as error:  # the peer was gone before we took its call
                 log.debug("%s: %s", self.name, error)
                 continue
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptor is left, say: asked again with the next picture
+                log.debug("%s: %s", self.name, error)
+                return
             self._drop_reader()
             self._reader = _Reader(connection, self._output)
             log.info("%s: %s:%d reads", self.name, address[0], address[1])
@@ -85,7 +88,8 @@ class _Reader:
 
     def __init__(self, connection: socket.socket, output: OutputFormat) -> None:
         picture_bytes = output.width * output.height * 3 // 2
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError):  # macOS refuses it where the peer has gone already
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A deep kernel buffer would only hold old pictures.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, picture_bytes)
         self._pipe = _Pipe(connection)

@@ -23,11 +23,11 @@ if sys.platform == "linux":
 
 PREFERRED_BACKENDS = ("v4l2loopback", "unitycapture", "obs")
 
+LOAD_DRIVER = (
+    "sudo modprobe v4l2loopback devices=1 video_nr=10 card_label=RealCam exclusive_caps=1 max_buffers=8"
+)
 _ADVICE = {
-    "linux": (
-        "load the driver with: sudo modprobe v4l2loopback devices=1 video_nr=10 card_label=RealCam "
-        "exclusive_caps=1 (package v4l2loopback-dkms)"
-    ),
+    "linux": f"load the driver with: {LOAD_DRIVER} (package v4l2loopback-dkms)",
     "win32": (
         "install Unity Capture (https://github.com/schellingb/UnityCapture), or stop the virtual camera in "
         "OBS, which only one program can use at a time"

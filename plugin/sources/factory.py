@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from engine.errors import ConfigError
 from plugin.clock import Clock
@@ -21,11 +21,17 @@ from plugin.config import (
 )
 from plugin.sources import device, file, ndi, obs, pattern, url
 from plugin.sources.base import Source
+from plugin.strict_yaml import describe
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-FIELD_OF_KIND = {"file": "path", "device": "device", "url": "url", "obs": "port", "ndi": "name"}
+CONFIG_OF_KIND: dict[str, tuple[type[SourceConfig], str]] = {  # and what stands behind the colon
+    "file": (FileSourceConfig, "path"),
+    "device": (DeviceSourceConfig, "device"),
+    "url": (UrlSourceConfig, "url"),
+    "obs": (ObsSourceConfig, "port"),
+    "ndi": (NdiSourceConfig, "name"),
+}
 WAYS = "clip.mp4, file:clip.mp4, device:/dev/video0, rtsp://…, url:…, obs, obs:PORT, ndi:NAME or pattern"
-_ADAPTER: TypeAdapter[SourceConfig] = TypeAdapter(SourceConfig)
 
 
 def make_source(config: SourceConfig, clock: Clock, obs_config: ObsConfig | None = None) -> Source:
@@ -52,13 +58,18 @@ def parse_source(text: str) -> SourceConfig:
     kind, _, rest = text.partition(":")
     try:
         if SCHEME.match(text):
+            kind = "url"
             return UrlSourceConfig(kind="url", url=text)
-        if kind in FIELD_OF_KIND and rest:
-            return _ADAPTER.validate_python({"kind": kind, FIELD_OF_KIND[kind]: rest})
-        if text in ("obs", "pattern"):
-            return _ADAPTER.validate_python({"kind": text})
+        if kind in CONFIG_OF_KIND and rest:
+            config, field = CONFIG_OF_KIND[kind]
+            return config.model_validate({"kind": kind, field: rest})
+        if text == "obs":
+            return ObsSourceConfig(kind="obs")
+        if text == "pattern":
+            return PatternSourceConfig(kind="pattern")
     except ValidationError as error:
-        raise ConfigError(f"source {text!r}: {error.errors()[0]['msg']}. Expected one of {WAYS}") from error
+        why = describe(error.errors()[0], CONFIG_OF_KIND[kind][0])
+        raise ConfigError(f"source {text!r}: {why}. Expected one of {WAYS}") from error
     if Path(text).is_file():
         return FileSourceConfig(kind="file", path=Path(text))
     raise ConfigError(f"source {text!r}: there is no such file and no such kind. Expected one of {WAYS}")

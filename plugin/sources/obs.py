@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import base64
 import logging
+import time
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
-from obswebsocket import obsws, requests
-from obswebsocket.exceptions import ConnectionFailure, MessageTimeout
+from obswebsocket.exceptions import ConnectionFailure
 from websocket import WebSocketException
 
 from engine.errors import SourceError
 from engine.frames import BT709_LIMITED, RGB, Frame, Pixels
 from plugin.clock import Clock
 from plugin.config import ObsConfig, ObsSourceConfig
+from plugin.obs.client import Connection, RequestRefused
 from plugin.obs.local import address
 from plugin.sources.pyav import LiveSource, Opening
 
@@ -60,13 +61,12 @@ class ObsScreenshots:
         self._source_name = source_name
         self._obs = obs
         self._clock = clock
-        self._client: Any = None
+        self._client: Connection | None = None
         self._next_s = 0.0
 
     def open(self) -> None:
         log.warning("%s: use the OBS script's tap for a live picture", self.name)
-        where = address(self._obs.host, self._obs.port, self._obs.password or None)
-        client = obsws(*where, timeout=ANSWER_TIMEOUT_S)
+        client = Connection(*address(self._obs.host, self._obs.port, self._obs.password or None))
         try:
             client.connect()
         except (ConnectionFailure, WebSocketException, OSError, KeyError, ValueError) as error:
@@ -91,22 +91,25 @@ class ObsScreenshots:
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            client.disconnect()
+            client.close()
 
     def _screenshot(self) -> Pixels:
-        request = requests.GetSourceScreenshot(
-            sourceName=self._source_name,
-            imageFormat="jpg",
-            imageWidth=SCREENSHOT_WIDTH,
-            imageCompressionQuality=JPEG_QUALITY,
-        )
+        wanted = {
+            "sourceName": self._source_name,
+            "imageFormat": "jpg",
+            "imageWidth": SCREENSHOT_WIDTH,
+            "imageCompressionQuality": JPEG_QUALITY,
+        }
+        assert self._client is not None
         try:
-            answer = self._client.call(request)
-        except (MessageTimeout, WebSocketException, OSError) as error:
+            answer = self._client.ask("GetSourceScreenshot", wanted, time.monotonic() + ANSWER_TIMEOUT_S)
+        except RequestRefused as error:
+            raise SourceError(
+                f"{self.name}: OBS has no picture of it. Is there a source of this name?"
+            ) from error
+        except (WebSocketException, OSError) as error:
             raise SourceError(f"{self.name}: OBS does not answer ({error}). Is it still running?") from error
-        if not answer.status:
-            raise SourceError(f"{self.name}: OBS has no picture of it. Is there a source of this name?")
-        _, _, data = answer.datain["imageData"].partition(",")
+        _, _, data = str(answer["imageData"]).partition(",")
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)
         if picture is None:
             raise SourceError(f"{self.name}: OBS sent a picture that is no JPEG. Use the OBS script's tap.")

@@ -61,4 +61,7 @@ class UrlSource(LiveSource):
 def without_secrets(url: str) -> str:
     """Without user, password, key and query, which end up in logs."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    path = parts.path
+    if parts.scheme.lower() in ("rtmp", "rtmps"):  # its last part is the stream's key
+        path = path[: path.rfind("/") + 1] + "…"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"

@@ -1,6 +1,7 @@
 """The command line as a user meets it: its help, its errors, and clean ends."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -20,6 +21,7 @@ from plugin import cli
 from plugin.bench import free_port
 from plugin.cli import EXAMPLE, app
 from plugin.config import MemorySinkConfig, SessionConfig
+from plugin.demo import CLIP
 from plugin.session import engine_settings
 from plugin.strict_yaml import load
 
@@ -80,13 +82,24 @@ def parts_of(kind: object) -> set[type[BaseModel]]:
         (["run"], ["name a source", "--source"]),
         (["run", "--source", "pattern", "--size", "huge"], ["1280x720", "huge"]),
         (["run", "--source", "pattern", "--size", "1281x720"], ["width", "1281"]),
-        (["run", "--source", "pattern", "--rate", "fast"], ["rate", "fast"]),
+        (["run", "--source", "pattern", "--rate", "fast"], ["output.rate", "30000/1001", "fast"]),
+        (["run", "--source", "pattern", "--rate", "30/0"], ["output.rate", "30000/1001", "30/0"]),
+        (["run", "--source", "pattern", "--weights", "nope.onnx"], ["no file nope.onnx", "weights list"]),
+        (["run", "--source", "pattern", "--frobnicate"], ["python realcam_obs.py run --help"]),
         (["run", "--source", "teapot"], ["teapot"]),
+        (["run", "--source", "rtsp://[fe80::1/x"], ["url: expected an address such as", "rtsp://[fe80::1/x"]),
+        (["run", "--source", "pattern", "--size", "²x2"], ["1280x720", "²x2"]),
+        (["run", "--source", str(CLIP), "--sink", f"file:{CLIP}"], ["is what is played", "another file"]),
         (["run", "--source", "[/teapot]"], ["[/teapot]"]),
         (["run", "--source", "pattern", "--sink", "teapot"], ["teapot"]),
         (["run", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
         (["run", "--source", "pattern", "--sink", "memory", "--presets", "myne"], ["myne", "folder"]),
         (["demo", "--input", "nowhere.mp4", "--no-browser"], ["nowhere.mp4"]),
+        (["demo", "--no-browser", "--json", "/dev/null/x.json"], ["/dev/null/x.json cannot be written"]),
+        (["demo", "--no-browser", "--output", "/dev/null/x.mp4"], ["/dev/null/x.mp4 cannot be written"]),
+        (["presets", "plot", "wide", "--out", "/tmp/realcam-plot.txt"], ["cannot be written", ".png"]),
+        (["presets", "show", "9"], ["there is no preset '9'", "slots are 1–6, 11–17"]),
+        (["presets", "show", "zzzzz"], ["there is no preset 'zzzzz'", "presets list"]),
     ],
 )
 def test_a_mistake_is_answered_with_one_paragraph(arguments: list[str], words: list[str]) -> None:
@@ -97,6 +110,26 @@ def test_a_mistake_is_answered_with_one_paragraph(arguments: list[str], words: l
     assert len(said) < 700
     for word in words:
         assert word in said
+
+
+def test_what_is_redirected_can_be_read_whatever_the_systems_encoding(tmp_path: Path) -> None:
+    """As on Windows, where a file would be in a code page that has no arrows."""
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "plugin.cli", "run", "--example"]
+    with (tmp_path / "session.yaml").open("wb") as file:
+        subprocess.run(command, stdout=file, env=environment, check=True, timeout=60)
+    assert (tmp_path / "session.yaml").read_text(encoding="utf-8") == EXAMPLE.read_text(encoding="utf-8")
+
+
+def test_every_mistake_of_a_session_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "show.yaml"
+    path.write_text("source: {kind: pattern}\nsinks: [{kind: memory}]\noutput: {width: 1}\nweb: {port: x}\n")
+    result = realcam("run", "--config", str(path))
+    assert result.returncode == 2
+    assert [line.partition(": ")[2] for line in result.stderr.splitlines()] == [
+        f"{path}:3: output.width: expected a multiple of 2, found 1",
+        f'{path}:4: web.port: expected a whole number, found "x"',
+    ]
 
 
 def test_the_students_flags_reach_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_show_tells_a_presets_amounts_in_the_operators_units(tmp_path: Path) -> 
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match='the nearest is "push-in"'):
+    with pytest.raises(ConfigError, match="the nearest is 'push-in'"):
         run("show", "push-inn", "--folder", str(tmp_path))
 
 

@@ -104,6 +104,36 @@ def test_a_dead_engine_is_held_then_replaced_by_the_clean_feed_with_the_move_goi
     assert close(clean, reference.compose(moved))
 
 
+@pytest.mark.parametrize("gap_s", [0.8, 1.5, 2.5])
+def test_a_source_that_pauses_takes_no_engine_off_the_air(show: Show, gap_s: float) -> None:
+    """What the engine owes counts from the first frame after its picture, not from that picture on."""
+    show.run(gap_s, source=None, engine=None)
+    for _ in range(15):
+        show.now += 1 / 30
+        show.source(scene(1))
+        assert show.compose() is not None
+        assert show.compositor.rung is Rung.ENGINE
+        show.engine(scene(1))
+
+
+def test_a_slow_engine_that_looks_ahead_stays_on_the_air() -> None:
+    """It takes a frame at the beginning of the step before its own: on air, it is up to three steps old."""
+    show = Show()
+    step_s, taken, rungs = 0.25, 0.0, set()
+    show.run(1.0, source=scene(1), engine=scene(1))
+    ahead = begun = show.now
+    for _ in range(30 * 6):
+        show.now += 1 / 30
+        show.source(scene(1))
+        if show.now - begun >= step_s:
+            shown, ahead, begun = ahead, show.now, show.now
+            show.compositor.set_engine_picture(SharedPicture(show.number, scene(1), IDENTITY, taken or shown))
+            taken = shown
+        show.compositor.compose(LIVE, step_s, show.now)
+        rungs.add(show.compositor.rung)
+    assert rungs == {Rung.ENGINE}
+
+
 def test_the_change_of_a_layer_is_a_crossfade(show: Show) -> None:
     """No step between two output frames is larger than a fade's share of the whole change."""
     show.run(0.2, source=scene(2), engine=None)

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import threading
 import time
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from engine.camera.geometry import Pose
-from engine.engines.base import NOTHING_TO_REPORT, EngineSettings, Following, Progress, Rendered, Report
+from engine.engines.base import EngineSettings, Following, Progress, Rendered, Report
 from engine.errors import EngineError
 from engine.frames import Pixels
 from plugin.engine_process import RESET, EngineProcess
@@ -28,6 +29,7 @@ class Fake:
         self.taken: list[list[int]] = []
         self.pans: list[list[int]] = []
         self.resets = 0
+        self.health: dict[str, float] = {}
 
     def warmup(self, progress: Progress) -> None:
         pass
@@ -44,7 +46,7 @@ class Fake:
         self.resets += 1
 
     def report(self) -> Report:
-        return NOTHING_TO_REPORT
+        return Report(health=self.health)
 
 
 def numbers(frames: Sequence[Pixels]) -> list[int]:
@@ -56,8 +58,8 @@ class Bench:
 
     def __init__(self) -> None:
         self.incoming, self.outgoing = (SharedRing.create(8, 16 * 8 * 3) for _ in range(2))
-        self._said = io.BytesIO()
-        self.process = EngineProcess(SETTINGS, self.incoming, self.outgoing, self._said)
+        self.said = io.BytesIO()
+        self.process = EngineProcess(SETTINGS, self.incoming, self.outgoing, self.said)
 
     def send(self, *which: int) -> None:
         for number in which:
@@ -75,7 +77,7 @@ class Bench:
         thread = threading.Thread(target=run)
         thread.start()
         end = time.monotonic() + 20
-        while b"ready" not in self._said.getvalue():
+        while b"ready" not in self.said.getvalue():
             assert time.monotonic() < end
             time.sleep(0.001)
         self.send(*first)
@@ -138,6 +140,14 @@ def test_a_reset_drops_what_was_taken_ahead(bench: Bench, monkeypatch: pytest.Mo
     bench.run(engine, monkeypatch, 1)
     assert engine.taken == [[1], [3]]
     assert engine.resets == 1
+
+
+def test_figures_that_are_no_numbers_are_not_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Fake(lambda following: bench.send(2), lambda following: None)
+    engine.health = {"error": float("nan"), "sharpness": 1.0}
+    bench.run(engine, monkeypatch, 1)
+    told = [json.loads(line) for line in bench.said.getvalue().splitlines()]
+    assert [event["health"] for event in told if event["event"] == "picture"] == [{"sharpness": 1.0}]
 
 
 def test_a_chunk_keeps_the_pose_of_each_of_its_frames(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,10 @@ def test_one_bad_file_does_not_harm_the_others(built_in: Path, folder: Path) -> 
         ("  a: {move: handheld, sway_deg: 1, easing: in-sine}\n", 3, "expected 'linear'"),
         ("  Push In: {move: shot}\n", 3, 'small letters, digits and dashes, as in "push-in"'),
         ("  '12': {move: shot}\n", 3, "slots are"),
-        ("  a: {move: shot, colour: red}\n", 3, 'found "red"'),
+        ("  a: {move: shot, colour: red}\n", 3, 'expected a colour such as "#3ddc97", found red'),
+        ("  a:\n    move: shot\n    colour: #ff0000\n", 5, "without quotes, what follows # is a comment"),
+        ("  5: {move: shot}\n", 3, "a name is not only a number, because slots are: 5"),
+        ("  a:\n    move: random\n    of: [a]\n", 5, "a: of: a preset cannot choose itself"),
         ("  a: {move: pan, angle_deg: 1, angle: 2}\n", 3, 'unknown key "angle" in presets.a'),
     ],
 )
@@ -174,6 +177,28 @@ def test_a_name_twice_is_an_error_in_the_later_file(built_in: Path, folder: Path
     found = library.find("one")
     assert found is not None
     assert found.family == "Mine"
+
+
+def test_a_slot_that_one_file_takes_from_another_leaves_the_other_alone(built_in: Path, folder: Path) -> None:
+    """Whoever changed has made the mistake, whatever the files' order, and keeps what was good."""
+    first, last = folder / "a.yaml", folder / "z.yaml"
+    text = "family: F\npresets:\n"
+    first.write_text(text + "  one: {move: shot, slot: 101}\n")
+    last.write_text(text + "  two: {move: shot, slot: 102}\n  three: {move: shot, slot: 103}\n")
+    library = PresetLibrary(folder, built_in)
+    for changed in (first, last):
+        good = changed.read_text()
+        slot = 102 if changed is first else 101
+        changed.write_text(good + f"  new: {{move: shot, slot: {slot}}}\n")
+        for _ in range(2):  # and when it is read again as it is
+            library.reload()
+            (error,) = library.errors
+            assert f"slot {slot} is already taken" in str(error)
+            assert all(library.find(name) for name in ("one", "two", "three"))
+            assert library.find("new") is None
+        changed.write_text(good)
+        library.reload()
+        assert library.errors == ()
 
 
 def test_a_next_that_is_gone_is_told_but_takes_no_button_away(built_in: Path, folder: Path) -> None:

@@ -107,7 +107,14 @@ def test_weights_of_a_flag_stay_as_they_were_written(tmp_path: Path, monkeypatch
         ),
         (SESSION + "web: {port: 1, port: 2}\n", 4, '"port" stands here a second time'),
         ("source: {kind: pattern\nsinks:\n", 2, "this is not YAML"),
-        ("source:\n\tkind: pattern\n", 2, "cannot start any token"),
+        ("source:\n\tkind: pattern\n", 2, "indent with spaces, not with tabs"),
+        (
+            SESSION + "output:\n  rate: 1/0\n",
+            5,
+            "a frame rate is written as 30, 29.97 or 30000/1001, not 1/0",
+        ),
+        ("a: " + "[" * 2000, None, "is nested too deeply"),
+        (SESSION + "output:\n  rate: 29,97\n", 5, "a frame rate is written as 30, 29.97 or 30000/1001"),
         ("source: &a [*a]\n", 1, "source"),
     ],
 )
@@ -117,10 +124,10 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, line: in
     assert error.line == line
 
 
-def test_the_first_of_several_errors_is_told_and_the_rest_counted(tmp_path: Path) -> None:
+def test_all_of_several_errors_are_told(tmp_path: Path) -> None:
     error = refusal(tmp_path, SESSION + "output:\n  width: 1\nweb:\n  port: x\n")
-    assert error.line == 5
-    assert str(error).endswith("(and 1 more)")
+    assert (error.line, [other.line for other in error.others]) == (5, [7])
+    assert "output.width" in str(error) and "web.port" in str(error.others[0])
 
 
 def test_a_misspelt_key_is_told_before_the_key_that_is_missing_for_it(tmp_path: Path) -> None:

@@ -438,6 +438,16 @@ def test_the_following_frames_depth_is_estimated_beside_the_drawing(source, cloc
     assert [name.startswith("depth") for name in truth.threads] == [False, True, True, True]
 
 
+def test_a_picture_that_is_not_made_of_numbers_never_goes_out(engine, clock, fake, source):
+    run(engine, clock, source.colour, [TRUCK] * 4)
+    fake.told.clear()
+    fake.change = lambda pixels: np.full_like(pixels, np.nan)
+    for rendered in run(engine, clock, source.colour, [TRUCK] * 8):
+        assert psnr(rendered.pixels, by_depth(source, TRUCK).pixels) > 40
+    assert fake.told[:2] == ["re_anchor", "reset"]
+    assert "its picture went wrong" in engine.report().level
+
+
 def test_weights_that_are_not_exported_need_torch_and_say_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "engine.diffusion.export", raising=False)

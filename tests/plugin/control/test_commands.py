@@ -98,6 +98,24 @@ def test_too_few_and_too_many_arguments_are_refused_with_the_signature():
         parse("/realcam/bypass", [1, 1])
 
 
+@pytest.mark.parametrize(
+    ("address", "args"),
+    [("/realcam/preset/\ud800/go", [1]), ("/realcam/arm", ["\udfff"]), ("/realcam/arm", [10**5000])],
+)
+def test_what_could_be_told_to_nobody_is_refused_with_a_sentence_that_can(address: str, args: list[object]):
+    with pytest.raises(CommandError) as error:
+        parse(address, args)
+    assert str(error.value).encode()
+
+
+def test_a_value_that_is_nested_too_deeply_is_refused():
+    nested: list[object] = []
+    for _ in range(2000):
+        nested = [nested]
+    with pytest.raises(CommandError, match="factor is a number, found"):
+        parse("/realcam/speed", [nested])
+
+
 def test_an_unknown_address_is_answered_with_the_nearest_one():
     for wrong, right in {
         "/realcam/hom": "/realcam/home",

@@ -29,7 +29,12 @@ class Desk:
         self.clock = MonotonicClock()
         self.applied: list[tuple[Command, float]] = []
         self.refusals: list[str] = []
-        self.tell: dict[str, Any] = {"mode": "live", "speed": 1.0, "buttons": {"wide": 0}}
+        self.tell: dict[str, Any] = {
+            "mode": "live",
+            "speed": 1.0,
+            "buttons": {"wide": 0},
+            "slots": {"3": "wide"},
+        }
         self.come = threading.Condition()
         self.config = OscConfig(port=free_port())
         self.server = OscServer(self.config, self.apply, lambda now: self.tell, self.clock, self.refused)
@@ -119,6 +124,17 @@ def test_values_are_answered_to_who_asks(controller: Controller):
 def test_the_state_is_answered_at_every_feedback_address(controller: Controller):
     assert controller.ask("/realcam/state") == ("/realcam/state/mode", ["live"])
     controller.receive_until("/realcam/preset/wide/state", [0])
+
+
+def test_a_lamp_is_told_by_name_and_by_slot_and_only_of_presets_that_are_there(
+    desk: Desk, controller: Controller
+):
+    desk.tell["buttons"] = {"wide": 2}
+    assert controller.ask("/realcam/preset/wide/state") == ("/realcam/preset/wide/state", [2])
+    assert controller.ask("/realcam/preset/3/state") == ("/realcam/preset/3/state", [2])
+    for missing in ("4", "nope"):
+        address, [sentence] = controller.ask(f"/realcam/preset/{missing}/state")
+        assert address == "/realcam/error" and f"there is no preset '{missing}'" in sentence
 
 
 def test_a_bad_value_is_answered_with_a_sentence_and_changes_nothing(desk: Desk, controller: Controller):

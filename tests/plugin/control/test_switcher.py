@@ -251,7 +251,8 @@ def test_the_lock_holds_on_program_and_while_nobody_knows(
     operator.send("/realcam/lock", 1)
     assert operator.tell("locked") is held
     if held:
-        assert "locked while on program" in operator.is_refused("/realcam/preset/left/go")
+        why = "while on program" if program else "and OBS does not tell"
+        assert f"locked {why}" in operator.is_refused("/realcam/preset/left/go")
     else:
         operator.send("/realcam/preset/left/go")
 

@@ -137,6 +137,7 @@ def test_a_posted_query_is_answered(site: Site):
     [
         ({"address": "/realcam/speed", "args": [99]}, "factor lies in"),
         ({"address": "/realcam/reverse"}, "start one first"),
+        ({"address": "/realcam/subscribe", "args": [1]}, "only over UDP"),
         ({"address": 7}, "expected"),
         (b"{", "no JSON"),
         (b"[" * 5000, "no JSON"),

@@ -168,3 +168,20 @@ def test_the_state_is_what_the_sidecar_told_last_and_nothing_once_it_is_gone():
         server.server_close()
     until(lambda: watcher.state is None)
     watcher.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"]
+)
+def test_what_is_no_whole_answer_is_nothing_and_is_asked_again(answer: bytes):
+    """Another program holds the port, or the sidecar was killed while it answered."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        watcher = StateWatcher(server.getsockname()[1], interval_s=0.05)
+        for _ in range(3):
+            connection, _ = server.accept()
+            connection.recv(1000)
+            connection.sendall(answer)
+            connection.close()
+        until(lambda: watcher.asked)
+        assert watcher.state is None
+        watcher.close()

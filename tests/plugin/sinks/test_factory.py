@@ -44,8 +44,8 @@ def test_a_word_on_the_command_line_is_a_sink(text: str, expected: config.SinkCo
         ("vcam", "a sink is written virtual-camera"),
         ("file:", "a sink is written virtual-camera"),
         ("memory:3", "a sink is written virtual-camera"),
-        ("obs-media:http", "valid integer"),
-        ("obs-media:99999", "less than or equal to 65535"),
+        ("obs-media:http", 'port: expected a whole number, found "http"'),
+        ("obs-media:99999", "port: expected 65535 or less"),
     ],
 )
 def test_a_word_that_is_no_sink_is_refused_with_what_to_write(text: str, complaint: str) -> None:

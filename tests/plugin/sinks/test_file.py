@@ -151,11 +151,46 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path, output: OutputFo
 def test_a_full_disk_is_an_error_of_the_sink(tmp_path: Path, output: OutputFormat, picture: Picture) -> None:
     (tmp_path / "show.mkv").symlink_to("/dev/full")
     sink = FileSink(tmp_path / "show.mkv")
-    sink.open(output)
     with pytest.raises(SinkError, match="No space left"):
+        sink.open(output)
         for index in range(200):
             sink.write(picture(index))
     sink.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how many descriptors are open is asked of /proc")
+def test_a_disk_that_stays_full_costs_no_descriptors(tmp_path: Path, output: OutputFormat) -> None:
+    import resource
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    sink = FileSink(tmp_path / "show.mp4")
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = descriptors()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    try:
+        for _ in range(5):
+            with pytest.raises(SinkError, match="cannot record"):
+                sink.open(output)
+            sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert descriptors() == before
+
+
+def test_a_lost_recording_goes_on_over_nobody_elses(
+    tmp_path: Path, output: OutputFormat, picture: Picture
+) -> None:
+    (tmp_path / "show-2.mp4").write_text("of another evening")
+    sink = FileSink(tmp_path / "show.mp4")
+    for _ in range(2):
+        sink.open(output)
+        for index in range(30):
+            sink.write(picture(index))
+        sink.close()
+    assert (tmp_path / "show-2.mp4").read_text() == "of another evening"
+    assert len(decode(tmp_path / "show-3.mp4")) == 30
 
 
 def test_a_name_that_is_no_video_is_refused_before_the_show() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -154,6 +155,23 @@ def connect(port: int) -> socket.socket:
         except ConnectionRefusedError:
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
+
+
+def test_a_reader_that_cannot_be_taken_is_asked_for_again_and_not_for_ever(
+    sink: ObsMediaSink, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Exhausted:
+        """A listener of a process that has no descriptor left."""
+
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        def close(self) -> None:
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink, "_listener", Exhausted())
+        assert sink.write(picture(0)) is not None
 
 
 def test_a_port_in_use_is_named_with_what_to_do(

@@ -50,8 +50,8 @@ def test_a_file_that_is_there_needs_no_prefix(tmp_path: Path) -> None:
         ("", "no such file"),
         ("file:", "no such file"),
         ("webcam:0", "no such kind"),
-        ("obs:port", "valid integer"),
-        ("obs:70000", "less than or equal to 65535"),
+        ("obs:port", 'port: expected a whole number, found "port"'),
+        ("obs:70000", "port: expected 65535 or less"),
     ],
 )
 def test_anything_else_is_an_error_that_lists_the_ways(text: str, expected: str) -> None:

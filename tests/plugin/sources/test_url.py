@@ -165,3 +165,4 @@ def test_an_address_without_a_sender_is_an_error_without_secrets(
 def test_names_hold_neither_users_nor_passwords_nor_keys() -> None:
     assert without_secrets("rtsp://user:pass@cam.local:554/one?token=x") == "rtsp://cam.local:554/one"
     assert without_secrets("srt://10.0.0.1:9000?passphrase=secret") == "srt://10.0.0.1:9000"
+    assert without_secrets("rtmp://live.example/app/my-stream-key") == "rtmp://live.example/app/…"

@@ -106,7 +106,10 @@ def main(arguments: list[str]) -> NoReturn:
         sys.path.insert(0, str(HERE))
     from plugin import environment
 
-    if (not arguments or arguments[0] in ("--help", "-h")) and not environment.is_finished(VENV):
+    asks = bool({"--help", "-h"}.intersection(arguments))
+    if (arguments[:1] == ["setup"] and asks) or (
+        (not arguments or arguments[0] in ("--help", "-h")) and not environment.is_finished(VENV)
+    ):
         print(HELP)
         sys.exit(0)
     try:

@@ -26,7 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     help="RealCam for OBS: a moving virtual camera for a live feed, with camera moves fired over OSC.",
-    epilog="First steps:  demo  ·  doctor  ·  run --source obs  ·  presets list",
+    epilog="First steps:  demo  ·  doctor  ·  run --source obs  ·  presets list.  "
+    "What else is needed comes with:  setup --with ndi, model, train or test",
 )
 bench_app = typer.Typer(no_args_is_help=True, help="Measure.")
 app.add_typer(cli_presets.app, name="presets")

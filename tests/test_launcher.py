@@ -45,6 +45,14 @@ def test_the_suitable_pythons_are_those_of_pyproject(launcher):
     assert f'requires-python = ">=3.{oldest[1]},<3.{newest[1] + 1}"' in PYPROJECT
 
 
+def test_the_help_of_setup_is_told_and_nothing_installed(launcher):
+    command = [sys.executable, str(ROOT / "realcam_obs.py"), "setup", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    assert done.stdout.strip() == launcher.HELP.strip()
+    for said in ("demo ", "presets ", "--with ndi, model, train or test"):
+        assert said in done.stdout
+
+
 def executable(path: Path, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)

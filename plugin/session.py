@@ -21,7 +21,7 @@ from engine.camera.director import Director
 from engine.engines.base import EngineSettings
 from engine.errors import ConfigError
 from engine.frames import Frame
-from plugin.clock import Clock, MonotonicClock
+from plugin.clock import Clock, MonotonicClock, ask_for_fine_timers
 from plugin.compositor import Compositor
 from plugin.config import FileSinkConfig, FileSourceConfig, LimitsConfig, ObsConfig, SessionConfig
 from plugin.control.commands import Command
@@ -106,6 +106,7 @@ class Session:
 
     def start(self) -> None:
         """Control first: a port in use is found before anything is on air. Takes up to two seconds."""
+        ask_for_fine_timers()
         sys.setswitchinterval(SWITCH_S)
         cv2.setNumThreads(1)  # a second one would be waited for whenever the machine is busy
         try:

@@ -8,6 +8,15 @@ from typing import Literal
 State = Literal["idle", "connecting", "live", "waiting", "lost", "stopped"]
 
 
+def is_news(state: State, detail: str, before: State, detail_before: str) -> bool:
+    """Whether the log should have it: what stays away is told once, and not at each try, for days."""
+    if state == "waiting":
+        return state != before
+    if state in ("connecting", "lost") and before != "idle":
+        return detail != detail_before
+    return (state, detail) != (before, detail_before)
+
+
 @dataclass(slots=True)
 class Backoff:
     """Seconds to wait before the next try: doubles up to a limit, starts over after a success."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import SinkError
-from plugin.worker import Backoff, State
+from plugin.worker import Backoff, State, is_news
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class SinkRunner:
 
     def _set(self, state: State, detail: str = "") -> None:
         with self._lock:
-            if (state, detail) != (self._status.state, self._status.detail):
+            if is_news(state, detail, self._status.state, self._status.detail):
                 level = logging.WARNING if state == "lost" else logging.INFO
                 log.log(level, "%s: %s %s", self._sink.name, state, detail)
             self._status = replace(self._status, state=state, detail=detail)

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from engine.errors import SourceError
 from engine.frames import Frame
 from plugin.clock import Clock
-from plugin.worker import Backoff, State
+from plugin.worker import Backoff, State, is_news
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class SourceRunner:
 
     def _set(self, state: State, detail: str = "") -> None:
         with self._lock:
-            if (state, detail) != (self._status.state, self._status.detail):
+            if is_news(state, detail, self._status.state, self._status.detail):
                 level = logging.WARNING if state == "lost" else logging.INFO
                 log.log(level, "%s: %s %s", self._source.name, state, detail)
             self._status = replace(self._status, state=state, detail=detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,25 @@ def test_stopping_closes_the_source_and_ends_the_thread(start: Callable[[Source]
     assert runner.status().state == "stopped"
     assert source.closed == source.opened == 1
     assert not [t for t in threading.enumerate() if t.name == "source scripted"]
+
+
+def test_a_source_that_stays_away_is_logged_once_and_when_something_changes(
+    start: Callable[[Source], SourceRunner], caplog: pytest.LogCaptureFixture
+) -> None:
+    def opens(count: int) -> None:
+        if count <= 20:
+            raise SourceError("camera 1: nobody is there")
+        if count <= 30:
+            raise SourceError("camera 1: another program has it")
+
+    caplog.set_level(logging.INFO)
+    until(start(Scripted(opens, frame)), lambda status: status.state == "live")
+    assert [record.getMessage() for record in caplog.records] == [
+        "scripted: connecting ",
+        "scripted: lost camera 1: nobody is there",
+        "scripted: lost camera 1: another program has it",
+        "scripted: live ",
+    ]
 
 
 def test_stopping_while_waiting_to_reconnect_is_quick(start: Callable[[Source], SourceRunner]) -> None:

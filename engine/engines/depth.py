@@ -33,7 +33,7 @@ from engine.engines.base import (
 )
 from engine.errors import EngineError
 from engine.frames import Pixels
-from engine.geometry.background import Background
+from engine.geometry.background import Background, Parallax
 from engine.geometry.depth_estimator import Depth, DepthEstimator, scaled, surface_m
 from engine.geometry.forward_warp import FARTHEST, is_still, rotation_homography, sharpened
 from engine.geometry.layer_renderer import LayerRenderer
@@ -202,7 +202,7 @@ class Scene:
         # what is remembered is relative: how far the subject is, is told anew with every frame
         self._scale = metric.subject / depth.subject
         relative = self._inverse_depth / np.float32(self._scale)
-        self._background.update(self._opaque, self._small, relative, self._matte.on_grid > 0)
+        self._background.update(self._opaque, self._small, relative, self._matte.on_grid)
 
     def look_ahead(self, frame: Pixels, worker: ThreadPoolExecutor) -> None:
         """What will be taken next: its depth is estimated on the worker, beside the drawing of this one."""
@@ -250,14 +250,15 @@ class Scene:
         layers = Layers.of(self._opaque, self._small, share, corner, small_share, front, plate)
         return self._renderer.draw(layers, lens, pose)
 
-    def _parallax(self, lens: Intrinsics, pose: Pose) -> float:
-        """How many cells people move against what is behind them."""
+    def _parallax(self, lens: Intrinsics, pose: Pose) -> Parallax:
+        """How far what is behind people comes out. ``around``: of somebody who fills half the picture."""
         person = self._matte.on_grid > 0.5
         if person.all() or not person.any():
-            return 0.0
+            return Parallax(0.0, 0.0, 0.0)
         nearer = float(np.median(self._inverse_depth[person]) - np.median(self._inverse_depth[~person]))
+        right, down, forward = (part * max(0.0, nearer) for part in pose.translation)
         cells = lens.fx * self._grid[0] / self.size[0]
-        return math.hypot(*pose.translation[:2]) * cells * max(0.0, nearer)
+        return Parallax(right * cells, down * cells, max(0.0, -forward) * self._grid[0] / 4)
 
     def _error(self, person: Mask) -> Floats:
         """The expected relative error of the background's depth, on the grid: the scale b of a Laplace

@@ -10,7 +10,9 @@ Shapes: H W the picture's rows and columns, h w the grid's; grids may be of anot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -38,9 +40,10 @@ DEPTH_RATE = 0.06  # share of a new frame in the remembered depth, at least
 RIM_RATE = 0.3  # the same beside the foreground
 RATE_AT_AGE = np.maximum(1 / np.maximum(np.arange(256), 1), DEPTH_RATE).astype(np.float32)
 NEXT = np.ones((3, 3), np.uint8)
-BARES = 2.0  # cells that what hides is moved by: then what was right beside it is seen
+STIRS, BARES = 0.5, 2.0  # cells that what hides is moved by: its edge is seen, and what was beside it
 SOFT_EDGE = 2  # cells of what hides that would stay as an outline
 FADED_IN = 6  # cells beside what hides: from here on what is known is shown as it is, and there is no seam
+HALF = 0.5  # of a cell
 BESIDE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))  # so near, what the matte missed may stand
 ROUNDING = (3, 3)  # cells, off the corners of masks before they are enlarged
 FADE_REACH = np.ones((5, 5), np.uint8)  # cells over which what is known fades into what is made up
@@ -104,6 +107,16 @@ def _least_squares(known: Floats, wanted: Floats) -> Floats:
     return np.asarray(np.linalg.solve(normal, known.T @ wanted), np.float32)
 
 
+class Parallax(NamedTuple):
+    """By how many cells the background comes out from behind what hides it: to the ``right`` and ``down``
+    (below 0: left and up), which is where the camera goes, and all ``around``, where it draws back.
+    """
+
+    right: float
+    down: float
+    around: float
+
+
 @dataclass(frozen=True, slots=True)
 class Plate:
     """``colour`` H W 4 (RGB, and 255 where it was really seen) and ``inverse_depth`` h w, both complete."""
@@ -142,10 +155,11 @@ class Background:
         self._frames = 0
         self._watch.reset()
 
-    def update(self, frame: Bytes, small: Bytes, inverse_depth: Floats, foreground: Mask) -> None:
-        """Takes in a frame H W 4 and, on the grid, the same in small h w 3, its inverse depth and what is
-        foreground, if only in part. What is learnt keeps a margin from that.
+    def update(self, frame: Bytes, small: Bytes, inverse_depth: Floats, share: Floats | Mask) -> None:
+        """Takes in a frame H W 4 and, on the grid, the same in small h w 3, its inverse depth and the share
+        of foreground. What is learnt keeps a margin from what is, if only in part.
         """
+        foreground = share > 0
         near = cv2.dilate(foreground.view(np.uint8), self._margin).view(np.bool_)
         clear = ~near
         step = self._frames % LEARN_EVERY
@@ -169,21 +183,26 @@ class Background:
             self._learn(frame, small)
         if step == 1 or not self._is_complete:
             self._complete(frame, small, clear, np.where(foreground, inverse_depth, 0))
-        self._now = frame, foreground
+        self._now = frame, foreground, share > HALF
 
-    def plate(self, parallax: float) -> Plate:
-        """Of the newest frame; until the next one. ``parallax``: by how many cells what stands in front will
-        be moved before it. If it is, nothing of its edge may stay, and what was made up fades into what is
-        seen; otherwise what is seen begins right beside it.
+    def plate(self, parallax: Parallax) -> Plate:
+        """Of the newest frame; until the next one. Where the background comes out, nothing of the edge of
+        what hid it may stay, and what was made up fades into what is seen; on the other sides, what is seen
+        begins right beside it, so that a view that is hardly moved is put together again as it was.
         """
-        frame, foreground = self._now
+        frame, foreground, mostly = self._now
         colour = self._buffers.bytes("plate", *frame.shape)
         np.copyto(colour, frame)
-        if parallax > BARES:
-            wider = _grown(foreground, SOFT_EDGE)
-            wider |= _grown(foreground, min(round(parallax), FADED_IN)) & _white(self._lies_behind)
-        else:
-            wider = _grown(foreground, 1)
+        wider = _white(mostly)
+        reach = math.hypot(parallax.right, parallax.down)
+        if reach > STIRS:
+            wider |= _drawn_out(mostly, parallax, min(round(2 * reach), 1 + SOFT_EDGE))
+        if reach > BARES:
+            side = _drawn_out(mostly, parallax, min(round(reach), FADED_IN) + SOFT_EDGE)
+            wider |= side & _white(self._lies_behind)
+            wider |= _grown(foreground, min(round(reach - BARES), SOFT_EDGE))  # hair that the matte missed
+        if parallax.around > STIRS:
+            wider |= _grown(mostly, min(round(2 * parallax.around), 1 + SOFT_EDGE))
         part = around(wider > 0, self._size)
         if part is not None:
             hidden = enlarged_in(cv2.blur(wider, ROUNDING), self._size, part)
@@ -298,6 +317,15 @@ def _grown(mask: Mask, cells: int) -> Bytes:
     """White where it is, and so many cells around."""
     side = 1 + 2 * cells
     return cv2.dilate(_white(mask), np.ones((side, side), np.uint8))
+
+
+def _drawn_out(mask: Mask, parallax: Parallax, cells: int) -> Bytes:
+    """White where it is, and so many cells on the side where the background comes out."""
+    reach = math.hypot(parallax.right, parallax.down)
+    along = np.array([parallax.right, parallax.down]) * (cells / reach)
+    line = np.zeros((1 + 2 * cells, 1 + 2 * cells), np.uint8)
+    cv2.line(line, (cells, cells), tuple(int(x) for x in np.rint(cells - along)), 1)
+    return cv2.dilate(_white(mask), line)
 
 
 def _with_nothing_seen(colour: Floats) -> Bytes:

@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.geometry.background import Background
+from engine.geometry.background import Background, Parallax
 
 WIDTH, HEIGHT = 160, 90
+RIGHT = Parallax(9.0, 0.0, 0.0)
 
 
 def textured(seed, width=WIDTH, height=HEIGHT):
@@ -38,7 +39,7 @@ class Show:
         self.background.update(opaque, picture, depth, front)
         return front
 
-    def plate(self, *, parallax=9.0):
+    def plate(self, *, parallax=RIGHT):
         return self.background.plate(parallax)
 
 
@@ -68,14 +69,38 @@ def test_what_nobody_saw_is_filled_from_the_background_and_never_from_the_person
     assert np.allclose(plate.inverse_depth[front], 0.2, atol=0.01)
 
 
-@pytest.mark.parametrize(("parallax", "beside"), [(0.0, 3), (3.0, 7), (9.0, 13)])
-def test_today_is_shown_wherever_nothing_stands_in_front_or_right_beside(show, parallax, beside):
+def beside(front, left=0, right=0, up=0):
+    """A mask, and so many cells more on each side; below, the picture ends."""
+    kernel = np.zeros((31, 31), np.uint8)
+    kernel[15 : 16 + up, 15 - right : 16 + left] = 1
+    return cv2.dilate(front.astype(np.uint8), kernel) > 0
+
+
+@pytest.mark.parametrize(
+    ("parallax", "sides"),
+    [
+        (Parallax(0.0, 0.0, 0.0), {}),
+        (Parallax(0.3, 0.0, 0.3), {}),
+        (Parallax(1.5, 0.0, 0.0), {"right": 4}),
+        (Parallax(-1.5, 0.0, 0.0), {"left": 4}),
+        (Parallax(0.0, -1.5, 0.0), {"up": 4}),
+        (Parallax(0.0, 0.0, 1.5), {"left": 4, "right": 4, "up": 4}),
+        (Parallax(9.0, 0.0, 0.0), {"right": 9, "left": 3, "up": 3}),
+        (Parallax(-9.0, 0.0, 0.0), {"left": 9, "right": 3, "up": 3}),
+    ],
+)
+def test_today_is_shown_but_right_beside_what_hides_on_the_side_where_the_background_comes_out(
+    show, parallax, sides
+):
     for _ in range(9):
         show.frame(x=60)
     darker = (WALL * 0.9).astype(np.uint8)
     front = show.frame(x=60, wall=darker)
-    clear = cv2.dilate(front.astype(np.uint8), np.ones((beside, beside))) == 0
-    assert (show.plate(parallax=parallax).colour[clear][:, :3] == darker[clear]).all()
+    differs = (show.plate(parallax=parallax).colour[..., :3] != darker).any(axis=2)
+    assert not differs[~beside(front, **sides)].any()
+    assert differs[front].mean() > 0.95
+    for side, cells in sides.items():  # but there it is not: it may be an edge, or a shadow
+        assert differs[beside(front, **{side: cells // 2}) & ~front].any()
 
 
 def test_what_stands_before_somebody_keeps_its_edge(show):
@@ -110,7 +135,8 @@ def test_who_enters_an_empty_picture_hides_nothing_black(show):
         assert show.plate().colour[front][:, :3].min() > 30
 
 
-def test_what_is_made_up_meets_what_is_seen_without_a_seam(show):
+@pytest.mark.parametrize(("parallax", "side"), [(9.0, slice(75, WIDTH)), (-9.0, slice(0, 75))])
+def test_what_is_made_up_meets_what_is_seen_without_a_seam_where_it_comes_out(show, parallax, side):
     """Beside a person that a shadow surrounds, on a wall that gets brighter from left to right."""
     across = np.linspace(60, 180, WIDTH)[None, :, None]
     distance = np.abs(np.arange(WIDTH) - 75.0)[None, :, None] - 15
@@ -118,7 +144,7 @@ def test_what_is_made_up_meets_what_is_seen_without_a_seam(show):
     wall = np.broadcast_to(across * shadow, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     for _ in range(12):
         show.frame(x=60, wall=wall)
-    row = show.plate().colour[60, :, 1].astype(int)
+    row = show.plate(parallax=Parallax(parallax, 0.0, 0.0)).colour[60, side, 1].astype(int)
     steepest = np.abs(np.diff(wall[60, :, 1].astype(int))).max()
     assert np.abs(np.diff(row)).max() <= steepest + 6
 

@@ -164,13 +164,20 @@ class PackedScene:
 
     def _write(self, path: Path, save: Callable[[Path], None]) -> None:
         """Whole or not at all; two that write at once write the same."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{os.getpid()}-{get_ident()}-{path.name}")
         try:
-            save(unfinished)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                save(unfinished)
+                unfinished.replace(path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise DataError(
+                f"{path} cannot be written: {why}. This cache of raw pictures takes 35 MB a scene at 112×64 "
+                "and 180 at 224×128: make room on its disk (it may be removed, and fills itself again)"
+            ) from error
 
 
 def _save_rig(path: Path, rig: Rig) -> None:

@@ -110,6 +110,12 @@ def test_a_packed_scene_gives_the_same_pictures_lenses_and_depth(scene, rendered
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_cache_that_cannot_be_written_says_how_large_it_gets(scene, tmp_path):
+    (tmp_path / "full").write_text("no folder")
+    with pytest.raises(DataError, match=r"rig\.npz cannot be written: Not a directory.* 180 at 224×128"):
+        PackedScene(scene, tmp_path / "full" / "scene0", SIZE)
+
+
 def test_a_scene_that_was_rendered_anew_is_packed_anew(copy, tmp_path):
     cache = tmp_path / "cache"
     PackedScene(copy, cache, SIZE).pack("colour")

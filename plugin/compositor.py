@@ -28,7 +28,11 @@ from plugin.slate import make_slate, parse_colour
 from plugin.warp import Picture, Plane, Reprojector
 
 FADE_S = 0.3
+SIZES = 8  # of the source that are remembered: the engine is a picture or two behind
 UNANSWERED = 4096  # source pictures: minutes, while an engine is given up after a second or two
+
+
+Size = tuple[int, int]  # width, height
 
 
 class Layer(Enum):
@@ -55,6 +59,7 @@ class Compositor:
         self._source_picture: tuple[Frame, Picture] | None = None
         self._engine: tuple[SharedPicture, Picture] | None = None
         self._unanswered: deque[float] = deque(maxlen=UNANSWERED)  # arrivals after the engine's picture's
+        self._sizes: deque[tuple[float, Size]] = deque(maxlen=SIZES)  # of source frames, from that arrival on
         self._ladder: Ladder | None = None  # until the first picture
         self._shown = Layer.SLATE
         self._previous: Layer | None = None
@@ -75,6 +80,8 @@ class Compositor:
         with self._lock:
             self._source = frame
             self._unanswered.append(frame.arrived_s)
+            if not self._sizes or self._sizes[-1][1] != (frame.width, frame.height):
+                self._sizes.append((frame.arrived_s, (frame.width, frame.height)))
 
     def set_engine_picture(self, picture: SharedPicture) -> None:
         """Converts here, on the caller's time, so that composing has only to reproject."""
@@ -145,10 +152,11 @@ class Compositor:
         out = Picture.blank(self._output.width, self._output.height)
         if layer is Layer.ENGINE and self._engine is not None:
             rendered, picture = self._engine
-            self._reproject(picture, rendered.pose, pose, out)
+            self._reproject(picture, self._source_size(rendered.arrived_s), rendered.pose, pose, out)
         elif layer in (Layer.CLEAN, Layer.UNMOVED) and self._source is not None:
             wanted = pose if layer is Layer.CLEAN else IDENTITY
-            self._reproject(self._clean_picture(self._source), IDENTITY, wanted, out)
+            size = (self._source.width, self._source.height)
+            self._reproject(self._clean_picture(self._source), size, IDENTITY, wanted, out)
         else:
             still = self._still if layer is Layer.STILL else self._slate
             np.copyto(out.nv12, still.nv12)
@@ -159,13 +167,17 @@ class Compositor:
             self._source_picture = (frame, _to_picture(frame.pixels))
         return self._source_picture[1]
 
-    def _reproject(self, picture: Picture, shows: Pose, wanted: Pose, out: Picture) -> None:
-        """``picture`` shows the scene from pose ``shows``; draws it as from pose ``wanted``.
+    def _source_size(self, arrived_s: float) -> Size:
+        """Of the source frame that came in then: an engine's picture may be older than a change."""
+        with self._lock:
+            sizes = list(self._sizes)
+        return next((size for since_s, size in reversed(sizes) if since_s <= arrived_s), sizes[0][1])
 
-        An engine's picture may be of another shape than its source: the pixels are then not square.
+    def _reproject(self, picture: Picture, source: Size, shows: Pose, wanted: Pose, out: Picture) -> None:
+        """``picture``, made of a frame of ``source`` size, shows the scene from pose ``shows``; draws it as
+        from pose ``wanted``. It may be of another shape than its source: the pixels are then not square.
         """
-        assert self._source is not None
-        lens = Intrinsics.from_horizontal_fov(self._source.width, self._source.height, self._fov)
+        lens = Intrinsics.from_horizontal_fov(*source, self._fov)
         distance_m = self._subject_distance_m
         to_output = plane_homography(lens, self._output_lens(lens), wanted, distance_m)
         to_picture = plane_homography(lens, lens.scaled(picture.width, picture.height), shows, distance_m)

@@ -192,6 +192,13 @@ def test_a_source_of_any_size_and_shape_fills_the_output(size: tuple[int, int]) 
     assert picture.min() > 190
 
 
+def test_a_source_that_changes_its_shape_does_not_squeeze_the_engines_last_picture(show: Show) -> None:
+    before = show.compose()
+    show.now += 1 / 30
+    show.source(scene(1, width=480))
+    assert close(show.compose(), before, 0.5)
+
+
 def test_overscan_keeps_small_moves_inside_the_picture() -> None:
     """With an overscan a small pan shows no border at all; without one it does."""
     pan = View(Pose.from_angles(pan=np.radians(1.5)), Mode.LIVE)

@@ -15,6 +15,7 @@ from engine.engines.base import EngineSettings
 from engine.engines.depth import DepthEngine, Scene
 from engine.errors import WeightsError
 from engine.frames import RGB, Frame
+from engine.geometry.background import Background
 from engine.geometry.depth_estimator import Depth, surface_m
 from plugin.colour import nv12_to_rgb
 from plugin.compositor import Compositor
@@ -193,6 +194,28 @@ def test_the_background_seen_earlier_is_there_when_it_is_uncovered(room, source)
         psnr(one.pixels[uncovered], target.colour[uncovered]) for one in (remembering, fresh)
     )
     assert was_seen > 32 and was_seen > was_not + 6
+
+
+@pytest.mark.parametrize(
+    ("translation", "comes_out"),
+    [
+        ((0.3, 0.0, 0.0), lambda parallax: parallax.right > 2 and parallax.down == parallax.around == 0),
+        ((-0.3, -0.2, 0.0), lambda parallax: parallax.right < -2 and parallax.down < -1),
+        ((0.0, 0.0, 0.5), lambda parallax: parallax == (0, 0, 0)),
+        ((0.0, 0.0, -0.5), lambda parallax: parallax.around > 2 and parallax.right == 0),
+    ],
+)
+def test_the_background_comes_out_where_the_camera_goes(source, monkeypatch, translation, comes_out):
+    asked = []
+    plate = Background.plate
+
+    def told(background, parallax):
+        asked.append(parallax)
+        return plate(background, parallax)
+
+    monkeypatch.setattr(Background, "plate", told)
+    DepthEngine(SETTINGS, Truth(source)).step([source.colour], [Pose(translation=translation)])
+    assert comes_out(asked[-1]), asked
 
 
 def test_a_still_picture_with_a_noisy_depth_hardly_flickers(source):

@@ -24,8 +24,7 @@ from engine.errors import ConfigError
 from engine.frames import Pixels
 from plugin import preset_plot
 from plugin.config import CameraConfig
-from plugin.control.switcher import nothing_like
-from plugin.library import PresetLibrary, check_files
+from plugin.library import PresetLibrary, check_files, nothing_like
 
 logging.getLogger(PresetLibrary.__module__).addHandler(logging.NullHandler())  # what it says, _tell says here
 app = typer.Typer(no_args_is_help=True, help="The library of camera moves.")

@@ -88,6 +88,31 @@ class Catalogue:
         )
 
 
+def nothing_like(name: str, presets: Sequence[Preset]) -> str:
+    """What to say of a preset that is not there."""
+    slots = [preset.slot for preset in presets if preset.slot is not None]
+    nearest = difflib.get_close_matches(name, [preset.name for preset in presets], n=1, cutoff=0.4)
+    if not presets:
+        hint = "the library is empty"
+    elif name.isdecimal() and slots:
+        hint = f"slots are {_ranges(slots)}"
+    elif nearest:
+        hint = f"the nearest is {nearest[0]!r}"
+    else:
+        hint = "`presets list` shows them"
+    return f"there is no preset {name[:60]!r}; {hint}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """ "1–6, 11–17, 21"."""
+    ordered = sorted(numbers)
+    starts = [n for n in ordered if n - 1 not in ordered]
+    ends = [n for n in ordered if n + 1 not in ordered]
+    return ", ".join(
+        str(first) if first == last else f"{first}–{last}" for first, last in zip(starts, ends, strict=True)
+    )
+
+
 class PresetLibrary:
     """May be asked from any thread. ``folder`` is the user's; its presets replace built-in ones of the
     same name, and take their slots. Without one it is :func:`user_folder`, which need not be there;

@@ -6,7 +6,6 @@ the moving; this decides what it is told and what goes on air.
 
 from __future__ import annotations
 
-import difflib
 import math
 import random
 import threading
@@ -21,6 +20,7 @@ from engine.camera.preset import Preset
 from engine.errors import CommandError
 from plugin.control.commands import Command, velocities
 from plugin.control.table import AXES, Value
+from plugin.library import nothing_like
 
 Tally = Literal["unknown", "off", "preview", "program"]
 Params = Mapping[str, Value]
@@ -382,31 +382,6 @@ class Switcher:
 
     def _do_override(self, params: Params, now: float) -> None:
         self._override_until_s = now + OVERRIDE_S
-
-
-def nothing_like(name: str, presets: Sequence[Preset]) -> str:
-    """What to say of a preset that is not there."""
-    slots = [preset.slot for preset in presets if preset.slot is not None]
-    nearest = difflib.get_close_matches(name, [preset.name for preset in presets], n=1, cutoff=0.4)
-    if not presets:
-        hint = "the library is empty"
-    elif name.isdecimal() and slots:
-        hint = f"slots are {_ranges(slots)}"
-    elif nearest:
-        hint = f"the nearest is {nearest[0]!r}"
-    else:
-        hint = "`presets list` shows them"
-    return f"there is no preset {name[:60]!r}; {hint}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """ "1–6, 11–17, 21"."""
-    ordered = sorted(numbers)
-    starts = [n for n in ordered if n - 1 not in ordered]
-    ends = [n for n in ordered if n + 1 not in ordered]
-    return ", ".join(
-        str(first) if first == last else f"{first}–{last}" for first, last in zip(starts, ends, strict=True)
-    )
 
 
 def _operators_pose(pose: Pose) -> dict[str, float]:
